@@ -1,0 +1,1 @@
+"""Facts about data: the event contract, the feature catalogue, curated TFDV schemas."""

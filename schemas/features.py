@@ -1,0 +1,102 @@
+"""The feature catalogue: which features exist, what kind they are, what they are called.
+
+One fact, one place: the names in the ingested tf.Examples, the transform's outputs, the
+models' inputs and the serving signatures all derive from a `FeatureCatalog`, which the
+config declares once.
+"""
+
+import enum
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+# Keys of every ingested tf.Example, whatever the catalogue declares.
+EVENT_ID = "event_id"
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+TIMESTAMP = "timestamp"  # int64, ms since the epoch, UTC
+EVENT_TYPE = "event_type"
+HISTORY = "history_item_ids"  # bytes list, oldest first, strictly earlier than TIMESTAMP
+LABEL = "label"  # float in [0, 1], what the ranker learns
+REWARD = "reward"  # float >= 0, r_i of the retrieval loss
+POSITION = "position"  # int64 >= 0, absent where the log has none
+PROPENSITY = "propensity"  # float in (0, 1], absent where the log has none
+VALUE = "value"  # float, absent where the log has none
+
+
+class Side(enum.Enum):
+    """Which table a feature comes from, and which part of a request carries it."""
+
+    USER = "user"
+    ITEM = "item"
+    CONTEXT = "context"
+
+
+class FeatureKind(enum.Enum):
+    """How a feature is stored, transformed and embedded."""
+
+    CATEGORICAL = "categorical"  # one string per row
+    MULTI_CATEGORICAL = "multi_categorical"  # a list of strings per row
+    TEXT = "text"  # one free text per row; words and word pairs are hashed
+    NUMERIC = "numeric"  # one float per row; scaled to zero mean and unit variance
+
+
+class Feature(BaseModel):
+    """One declared feature of a user, an item or the context."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Column in its table.")
+    kind: FeatureKind
+    hash_buckets: int = Field(
+        default=0,
+        ge=0,
+        description="Ids reserved for values outside the vocabulary (categorical kinds), "
+        "or for hashed n-grams (text). 0 takes the kind's default: 8, or 4096 for text.",
+    )
+
+    @property
+    def num_hash_buckets(self) -> int:
+        """Number of ids for hashed values, never 0."""
+        default = 4096 if self.kind is FeatureKind.TEXT else 8
+        return self.hash_buckets or default
+
+
+class FeatureCatalog(BaseModel):
+    """Every feature of a service, declared once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user: tuple[Feature, ...] = ()
+    item: tuple[Feature, ...] = ()
+    context: tuple[Feature, ...] = ()
+    history_length: int = Field(
+        default=50, ge=1, le=2000, description="Most recent events kept in a history."
+    )
+    id_hash_buckets: int = Field(
+        default=64, ge=1, description="Ids reserved for user and item ids never seen."
+    )
+
+    @field_validator("user", "item", "context")
+    @classmethod
+    def _names_are_unique(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        names = [feature.name for feature in features]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"each feature is declared once; declared twice: {twice}")
+        return features
+
+    def features(self, *sides: Side) -> list[tuple[str, Feature]]:
+        """Returns (example key, feature) of the given sides, or of all of them.
+
+        The key is "<side>_<name>": `user_age`, `item_genres`, `context_hour`.
+        """
+        return [
+            (f"{side.value}_{feature.name}", feature)
+            for side in (sides or tuple(Side))
+            for feature in getattr(self, side.value)
+        ]
+
+
+def transformed_name(key: str) -> str:
+    """Returns the name of `key` after the Transform stage."""
+    return f"{key}_xf"
