@@ -1,0 +1,94 @@
+"""The artifact types Tandem adds to TFX's own; each docstring is its on-disk contract.
+
+Besides `*_component.py`, this is the one module of the package that imports TFX.
+"""
+
+from tfx.types.artifact import Artifact, Property, PropertyType
+
+
+class Catalog(Artifact):
+    """Every known item.
+
+    `items.parquet`: item_id and each declared or extra column of the items table.
+    `items.tfrecord.gz`: the same items as tf.Examples of raw features (`item_id`,
+    `item_<feature>`), in the same order.
+    """
+
+    TYPE_NAME = "TandemCatalog"
+    PROPERTIES = {"num_items": Property(type=PropertyType.INT)}
+
+
+class Profiles(Artifact):
+    """What serving knows of each user after the last ingested event.
+
+    `profiles.parquet`: user_id, the declared user features, and `history_item_ids`, the
+    latest `history_length` items, oldest first.
+    """
+
+    TYPE_NAME = "TandemProfiles"
+
+
+class DeadLetters(Artifact):
+    """Records that could not be accepted, none lost.
+
+    `dead_letters.parquet`: source, file, position, reason, raw.
+    """
+
+    TYPE_NAME = "TandemDeadLetters"
+    PROPERTIES = {"count": Property(type=PropertyType.INT)}
+
+
+class IngestionSummary(Artifact):
+    """`summary.json`: exact counts; read = accepted + duplicates + dead letters."""
+
+    TYPE_NAME = "TandemIngestionSummary"
+
+
+class GateReport(Artifact):
+    """The answer of one gate.
+
+    `gate.json`: gate, passed, reason (one sentence), checks (name, passed, seen,
+    expected). The property `blessed` is 1 where the gate passed, else 0.
+    """
+
+    TYPE_NAME = "TandemGateReport"
+    PROPERTIES = {"blessed": Property(type=PropertyType.INT)}
+
+
+class ItemIndex(Artifact):
+    """Item embeddings ready to be searched.
+
+    `item_ids.txt` (one id a line) and `embeddings.npy` (float32 [items, dim]) in the
+    same order; `index.json`: the kind of index the recommender builds on them and its
+    measured recall against exact search.
+    """
+
+    TYPE_NAME = "TandemItemIndex"
+
+
+class Evaluation(Artifact):
+    """`metrics.json`: the figures of one evaluation, baselines and intervals included."""
+
+    TYPE_NAME = "TandemEvaluation"
+
+
+class ReleaseBundle(Artifact):
+    """The models of one release before it is pushed.
+
+    `<model>/` holds a SavedModel with warm-up requests for each of `recommender`,
+    `recommender_exact`, `retrieval` and `ranking`; `expected.json` holds requests and
+    the answers the exporting process gave.
+    """
+
+    TYPE_NAME = "TandemReleaseBundle"
+
+
+class Release(Artifact):
+    """A pushed release, in TF Serving's layout under the serving root.
+
+    `manifest.json`: release id, models, checksums, figures. `retrieval/` and `ranking/`
+    are copies that the next run's gates compare with.
+    """
+
+    TYPE_NAME = "TandemRelease"
+    PROPERTIES = {"version": Property(type=PropertyType.INT)}
