@@ -1,0 +1,1 @@
+"""Loss functions and the sampling statistics they need: tensors in, tensors out."""

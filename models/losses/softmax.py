@@ -1,0 +1,149 @@
+"""The sampled softmax over a batch's own candidates, as pure functions.
+
+The steps of one loss: score, remove the sampling bias, mask candidates that are not
+negatives, take the cross entropy. Each is a function of its own. Estimating how often
+a candidate is sampled is `frequency.py`'s business; hard negatives are deliberately
+absent.
+"""
+
+import tensorflow as tf
+
+
+def logq_corrected(logits: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
+    """Removes the sampling bias of in-batch negatives from the scores.
+
+    corrected[b, c] = logits[b, c] - log_q[c]
+
+    A popular item is drawn as a negative more often; subtracting log_q makes the batch
+    softmax an estimate of the softmax over the whole corpus. The positive is a sample
+    like the others, so its own column is corrected too.
+
+    Args:
+        logits: [B, C] float, already divided by the temperature.
+        log_q: [C] float, natural log of the chance that candidate c is in the batch.
+            Finite.
+
+    Returns:
+        corrected: [B, C], same dtype as `logits`.
+
+    Raises:
+        ValueError: if `log_q` is not of rank 1.
+
+    Not checked: that `log_q` belongs to the batches this loss is trained on.
+
+    References:
+        [1] Yi et al. Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+            Recommendations. RecSys 2019. Section 3, before eq. (4).
+    """
+    _check_rank("log_q", log_q, 1)
+    return logits - tf.cast(log_q, logits.dtype)[tf.newaxis, :]
+
+
+def mask_accidental_hits(logits: tf.Tensor, candidate_ids: tf.Tensor) -> tf.Tensor:
+    """Gives probability 0 to the other copies of a row's own positive.
+
+    masked[b, c] = -inf          if c != b and candidate_ids[c] == candidate_ids[b]
+                   logits[b, c]  otherwise
+
+    An item that occurs twice in a batch would otherwise be pushed away from a query as
+    a negative while it is pulled towards it as the positive.
+
+    Args:
+        logits: [B, C] float, C >= B; the positive of row b is column b.
+        candidate_ids: [C] of any type that compares for equality.
+
+    Returns:
+        masked: [B, C], same dtype as `logits`. Use it through a log-sum-exp; a product
+            with a one-hot 0 would turn the -inf into NaN.
+
+    Raises:
+        ValueError: if `candidate_ids` is not of rank 1.
+    """
+    _check_rank("candidate_ids", candidate_ids, 1)
+    # A B * C grid of comparisons: small integers take a thirtieth of strings' time.
+    _, ids = tf.unique(candidate_ids)  # [C] int32
+    num_rows = tf.shape(logits)[0]
+    is_same_item = tf.equal(ids[:num_rows, tf.newaxis], ids[tf.newaxis, :])  # [B, C]
+    is_hit = tf.linalg.set_diag(is_same_item, tf.zeros([num_rows], tf.bool))
+    return tf.where(is_hit, tf.constant(float("-inf"), logits.dtype), logits)
+
+
+def negative_log_likelihood(logits: tf.Tensor) -> tf.Tensor:
+    """Returns -log softmax(logits)[b, b] for each row.
+
+    nll[b] = logsumexp_c(logits[b, c]) - logits[b, b]
+
+    Args:
+        logits: [B, C] float, C >= B; -inf drops a candidate, never on the diagonal.
+
+    Returns:
+        nll: [B], same dtype, finite and >= 0.
+    """
+    return tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits)
+
+
+def in_batch_softmax_loss(
+    queries: tf.Tensor,
+    candidates: tf.Tensor,
+    candidate_ids: tf.Tensor | None = None,
+    log_q: tf.Tensor | None = None,
+    rewards: tf.Tensor | None = None,
+    temperature: float = 1.0,
+) -> tf.Tensor:
+    """Returns the reward-weighted, bias-corrected softmax loss of a batch.
+
+    logits[b, c] = <queries[b], candidates[c]> / temperature - log_q[c]
+    loss         = 1/B sum_b rewards[b] * (logsumexp_c logits[b, c] - logits[b, b])
+
+    where c runs over the candidates that are not another copy of row b's positive.
+
+    Args:
+        queries: [B, K] float, of unit length.
+        candidates: [C, K] float, of unit length, C >= B; row b is query b's positive.
+        candidate_ids: [C] ids by which duplicates are found; None masks nothing.
+        log_q: [C] float, see `logq_corrected`; None is the plain in-batch softmax.
+        rewards: [B] float, r_b >= 0; None weighs every row 1.
+        temperature: > 0. Serving ranks by the inner product alone, which the
+            temperature and the correction do not enter.
+
+    Returns:
+        loss: scalar, same dtype as `queries`. The mean is over B, not over the sum of
+            the rewards, as in the paper: a row of reward 0 still counts as a row.
+
+    Raises:
+        ValueError: if `temperature` is not positive, or an argument has a wrong rank.
+
+    Not checked: that the vectors have unit length. The towers normalise them, so that
+    training and the index score alike; normalising here would hide a tower that does
+    not.
+
+    References:
+        [1] Yi et al. Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
+            Recommendations. RecSys 2019. Eq. (4).
+    """
+    if temperature <= 0:
+        raise ValueError(
+            f"`temperature` should be > 0. Received: temperature={temperature}"
+        )
+    _check_rank("queries", queries, 2)
+    _check_rank("candidates", candidates, 2)
+    logits = tf.matmul(queries, candidates, transpose_b=True) / temperature  # [B, C]
+    if log_q is not None:
+        logits = logq_corrected(logits, log_q)
+    if candidate_ids is not None:
+        logits = mask_accidental_hits(logits, candidate_ids)
+    nll = negative_log_likelihood(logits)
+    if rewards is not None:
+        _check_rank("rewards", rewards, 1)
+        nll = tf.cast(rewards, nll.dtype) * nll
+    return tf.reduce_mean(nll)
+
+
+def _check_rank(name: str, tensor: tf.Tensor, rank: int) -> None:
+    # A [B, 1] here would broadcast over the wrong axis and train without an error.
+    shape = tf.convert_to_tensor(tensor).shape
+    if shape.rank is not None and shape.rank != rank:
+        raise ValueError(
+            f"`{name}` should have rank {rank}. Received: shape={shape}; "
+            "squeeze or reshape it."
+        )
