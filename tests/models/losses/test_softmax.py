@@ -1,0 +1,335 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.losses.softmax import (
+    in_batch_softmax_loss,
+    logq_corrected,
+    mask_accidental_hits,
+    negative_log_likelihood,
+)
+from tests import reference
+
+# Four candidates drawn with probability 1/2, 1/4, 1/8, 1/8.
+LOG_Q = -np.log(2.0) * np.array([1.0, 2.0, 3.0, 3.0])
+
+
+def _batch(rng, size=6, dim=3):
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
+    return unit(rng.normal(size=(size, dim))), unit(rng.normal(size=(size, dim)))
+
+
+# logq_corrected
+
+
+def check_logq_value(correct):
+    logits = np.array([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, -1.0, 0.5]])
+    ln2 = 0.6931471805599453
+    expected = [
+        [1 + ln2, 2 + 2 * ln2, 3 + 3 * ln2, 4 + 3 * ln2],
+        [ln2, 2 * ln2, -1 + 3 * ln2, 0.5 + 3 * ln2],
+    ]
+    np.testing.assert_allclose(correct(logits, LOG_Q), expected, rtol=1e-12)
+
+
+def check_partition_is_unbiased(correct):
+    """The expected partition over every possible batch is the corpus's partition.
+
+    Each of 5 items is in the batch with its own probability q; all 2^5 batches are
+    weighed by their probability, so the equality is exact.
+    """
+    scores = np.array([0.3, -1.2, 2.0, 0.7, -0.4])
+    q = np.array([0.9, 0.5, 0.05, 0.3, 0.7])
+    corrected = np.asarray(correct(scores[np.newaxis, :], np.log(q)))[0]
+    expectation = 0.0
+    for drawn in itertools.product([False, True], repeat=5):
+        drawn = np.array(drawn)
+        probability = np.prod(np.where(drawn, q, 1 - q))
+        expectation += probability * np.exp(corrected[drawn]).sum()
+    np.testing.assert_allclose(expectation, np.exp(scores).sum(), rtol=1e-12)
+
+
+WRONG_CORRECTIONS = {
+    "flipped sign": lambda s, lq: s + lq,
+    "no correction": lambda s, lq: s,
+    "half a correction": lambda s, lq: s - lq / 2,
+    "probability for its log": lambda s, lq: s - np.exp(lq),
+    "positive left alone": lambda s, lq: (
+        s - lq + np.eye(*s.shape) * lq[np.newaxis, : s.shape[1]]
+    ),
+}
+
+
+@pytest.mark.parametrize("check", [check_logq_value, check_partition_is_unbiased])
+def test_logq_corrected_value(check):
+    check(logq_corrected)
+
+
+@pytest.mark.parametrize("check", [check_logq_value, check_partition_is_unbiased])
+@pytest.mark.parametrize("wrong", WRONG_CORRECTIONS.values(), ids=WRONG_CORRECTIONS)
+def test_logq_checkers_reject(check, wrong):
+    with pytest.raises(AssertionError):
+        check(wrong)
+
+
+def test_logq_corrected_equals_full_softmax_on_a_repeated_corpus():
+    """n copies of each item, corrected by log n, are the corpus itself."""
+    scores = np.array([0.5, -1.0, 2.0])
+    copies = np.array([4, 1, 2])
+    drawn = np.repeat(np.arange(3), copies)
+    corrected = logq_corrected(scores[drawn][np.newaxis], np.log(copies)[drawn])
+    for item in range(3):
+        np.testing.assert_allclose(
+            tf.reduce_logsumexp(corrected) - scores[item],
+            reference.full_softmax_nll(scores, item),
+            rtol=1e-12,
+        )
+
+
+def test_logq_corrected_refuses_a_column_vector():
+    with pytest.raises(ValueError, match=r"`log_q` should have rank 1.*\(4, 1\)"):
+        logq_corrected(tf.zeros([4, 4]), tf.zeros([4, 1]))
+
+
+# mask_accidental_hits
+
+
+def check_mask(mask):
+    """Rows a, b, a against candidates a, b, a, b: a hit has probability exactly 0."""
+    logits = tf.constant(np.log([[1.0, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]))
+    ids = tf.constant(["a", "b", "a", "b"])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        masked = mask(logits, ids)
+        loss = tf.reduce_sum(negative_log_likelihood(masked))
+    prob = tf.nn.softmax(masked).numpy()
+    expected = [
+        [1 / 7, 2 / 7, 0, 4 / 7],
+        [5 / 18, 6 / 18, 7 / 18, 0],
+        [0, 10 / 33, 11 / 33, 12 / 33],
+    ]
+    np.testing.assert_allclose(prob, expected, rtol=1e-12)
+    hits = np.array(expected) == 0
+    assert (prob[hits] == 0.0).all()
+    # The gradient of the loss is softmax - one-hot; to a masked logit it is exactly 0.
+    gradient = tape.gradient(loss, logits).numpy()
+    np.testing.assert_allclose(gradient, expected - np.eye(3, 4), rtol=1e-12)
+    assert (gradient[hits] == 0.0).all()
+
+
+def _hits(ids):
+    same = ids[:3, tf.newaxis] == ids[tf.newaxis, :]
+    return tf.cast(same, tf.float64) - tf.eye(3, 4, dtype=tf.float64)
+
+
+WRONG_MASKS = {
+    "no mask": lambda s, ids: s,
+    "a number that changes nothing": lambda s, ids: s + 1.2e-40 * _hits(ids),
+    "smaller, not zero": lambda s, ids: s - 20.0 * _hits(ids),
+    "the positive too": lambda s, ids: tf.where(
+        ids[:3, tf.newaxis] == ids[tf.newaxis, :], np.float64(-np.inf), s
+    ),
+    "neighbours in the batch, not in the catalogue": lambda s, ids: tf.where(
+        tf.cast(tf.roll(_hits(ids), 1, axis=1), tf.bool), np.float64(-np.inf), s
+    ),
+}
+
+
+def test_mask_accidental_hits_gives_zero_probability():
+    check_mask(mask_accidental_hits)
+
+
+@pytest.mark.parametrize("wrong", WRONG_MASKS.values(), ids=WRONG_MASKS)
+def test_mask_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_mask(wrong)
+
+
+def test_mask_accidental_hits_leaves_a_batch_of_distinct_items_alone():
+    logits = tf.random.normal([3, 3])
+    masked = mask_accidental_hits(logits, tf.constant([7, 8, 9], tf.int64))
+    np.testing.assert_array_equal(masked, logits)
+
+
+def test_mask_accidental_hits_keeps_the_positive_of_a_batch_of_one_item():
+    masked = mask_accidental_hits(tf.ones([4, 4]), tf.constant(["x"] * 4))
+    np.testing.assert_array_equal(negative_log_likelihood(masked), np.zeros(4))
+
+
+# in_batch_softmax_loss
+
+
+def check_loss(loss):
+    rng = np.random.default_rng(1)
+    queries, candidates = _batch(rng)
+    ids = ["a", "b", "a", "c", "d", "b"]
+    log_q = np.log([0.5, 0.1, 0.5, 0.02, 0.3, 0.1])
+    rewards = np.array([1.0, 0.5, 0.0, 2.0, 1.0, 0.25])
+    expected = reference.corrected_in_batch_loss(
+        queries, candidates, ids, log_q, rewards, temperature=0.1
+    )
+    actual = loss(queries, candidates, tf.constant(ids), log_q, rewards, 0.1)
+    np.testing.assert_allclose(actual, expected, rtol=1e-10)
+
+
+def check_loss_by_hand(loss):
+    """Scores [[1, 0], [0, 1]], temperature 1/2, q = 1/2 and 1/4, rewards 1 and 3.
+
+    Row 0: 2 + ln 2 against 0 + ln 4; row 1: 2 + ln 4 against 0 + ln 2.
+    """
+    e2 = np.exp(2.0)
+    expected = -np.log(2 * e2 / (2 * e2 + 4)) / 2
+    expected -= 3 * np.log(4 * e2 / (4 * e2 + 2)) / 2
+    eye = np.eye(2)
+    actual = loss(
+        eye, eye, tf.constant([1, 2]), np.log([0.5, 0.25]), np.array([1.0, 3.0]), 0.5
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+def _loss_variant(**changed):
+    parts = {
+        "correct": logq_corrected,
+        "mask": mask_accidental_hits,
+        "reduce": lambda nll, r: tf.reduce_mean(r * nll),
+        "scale": lambda s, t: s / t,
+        **changed,
+    }
+
+    def loss(queries, candidates, ids, log_q, rewards, temperature):
+        logits = parts["scale"](queries @ candidates.T, temperature)
+        logits = parts["mask"](parts["correct"](tf.constant(logits), log_q), ids)
+        return parts["reduce"](negative_log_likelihood(logits), rewards)
+
+    return loss
+
+
+WRONG_LOSSES = {
+    "flipped sign": _loss_variant(correct=lambda s, lq: s + lq),
+    "half a correction": _loss_variant(correct=lambda s, lq: s - lq / 2),
+    "negatives corrected only": _loss_variant(
+        correct=WRONG_CORRECTIONS["positive left alone"]
+    ),
+    "correction of the rows": _loss_variant(
+        correct=lambda s, lq: s - lq[:, np.newaxis]
+    ),
+    "sum for mean": _loss_variant(reduce=lambda nll, r: tf.reduce_sum(r * nll)),
+    "temperature multiplied": _loss_variant(scale=lambda s, t: s * t),
+}
+WRONG_ON_DUPLICATES_OR_REWARDS = {
+    "no mask": _loss_variant(mask=lambda s, ids: s),
+    "rewards dropped": _loss_variant(reduce=lambda nll, r: tf.reduce_mean(nll)),
+    "mean over the rewards": _loss_variant(
+        reduce=lambda nll, r: tf.reduce_sum(r * nll) / tf.reduce_sum(r)
+    ),
+}
+
+
+@pytest.mark.parametrize("check", [check_loss, check_loss_by_hand])
+def test_in_batch_softmax_loss_value(check):
+    check(in_batch_softmax_loss)
+
+
+@pytest.mark.parametrize("check", [check_loss, check_loss_by_hand])
+@pytest.mark.parametrize("wrong", WRONG_LOSSES.values(), ids=WRONG_LOSSES)
+def test_loss_checkers_reject(check, wrong):
+    with pytest.raises(AssertionError):
+        check(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    WRONG_ON_DUPLICATES_OR_REWARDS.values(),
+    ids=WRONG_ON_DUPLICATES_OR_REWARDS,
+)
+def test_loss_checker_rejects_on_duplicates_or_rewards(wrong):
+    with pytest.raises(AssertionError):
+        check_loss(wrong)
+
+
+def test_in_batch_softmax_loss_equals_full_softmax_when_the_batch_is_the_corpus():
+    """Every item is in every batch, so q = 1; a common factor of q changes nothing."""
+    queries, items = _batch(np.random.default_rng(2))
+    scores = queries @ items.T / 0.2
+    expected = np.mean([reference.full_softmax_nll(scores[i], i) for i in range(6)])
+    for q in (1.0, 0.01):
+        loss = in_batch_softmax_loss(
+            queries, items, tf.range(6), np.full(6, np.log(q)), None, 0.2
+        )
+        np.testing.assert_allclose(loss, expected, rtol=1e-12)
+
+
+def test_in_batch_softmax_loss_without_options_is_the_plain_softmax():
+    queries, items = _batch(np.random.default_rng(3))
+    scores = queries @ items.T
+    expected = np.mean([reference.full_softmax_nll(scores[i], i) for i in range(6)])
+    np.testing.assert_allclose(
+        in_batch_softmax_loss(queries, items), expected, rtol=1e-12
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shift=st.floats(-50, 50),
+    row=st.integers(0, 4),
+    seed=st.integers(0, 2**16),
+)
+def test_negative_log_likelihood_ignores_a_constant_added_to_a_row(shift, row, seed):
+    logits = np.random.default_rng(seed).normal(size=(5, 5))
+    shifted = logits.copy()
+    shifted[row] += shift
+    np.testing.assert_allclose(
+        negative_log_likelihood(shifted), negative_log_likelihood(logits), atol=1e-10
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    ids=st.lists(st.integers(0, 3), min_size=1, max_size=8),
+    seed=st.integers(0, 2**16),
+)
+def test_in_batch_softmax_loss_equals_reference_and_ignores_row_order(ids, seed):
+    rng = np.random.default_rng(seed)
+    queries, candidates = _batch(rng, size=len(ids))
+    log_q = -rng.uniform(0, 5, size=4)[ids]
+    rewards = rng.uniform(0, 2, size=len(ids))
+    order = rng.permutation(len(ids))
+    expected = reference.corrected_in_batch_loss(
+        queries, candidates, ids, log_q, rewards, 0.3
+    )
+    for rows in (np.arange(len(ids)), order):
+        loss = in_batch_softmax_loss(
+            queries[rows],
+            candidates[rows],
+            tf.constant(np.array(ids)[rows]),
+            log_q[rows],
+            rewards[rows],
+            0.3,
+        )
+        np.testing.assert_allclose(loss, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_in_batch_softmax_loss_has_a_finite_gradient_when_every_item_is_the_same():
+    queries = tf.Variable(tf.math.l2_normalize(tf.random.normal([4, 3]), 1))
+    with tf.GradientTape() as tape:
+        loss = in_batch_softmax_loss(
+            queries, queries, tf.constant(["x"] * 4), tf.zeros(4), tf.ones(4), 0.05
+        )
+    gradient = tf.convert_to_tensor(tape.gradient(loss, queries))
+    assert float(loss) == 0.0
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.1])
+def test_in_batch_softmax_loss_refuses_a_temperature_that_is_not_positive(temperature):
+    with pytest.raises(ValueError, match=r"`temperature` should be > 0. Received"):
+        in_batch_softmax_loss(tf.eye(2), tf.eye(2), temperature=temperature)
+
+
+def test_in_batch_softmax_loss_refuses_rewards_of_rank_two():
+    with pytest.raises(ValueError, match=r"`rewards` should have rank 1"):
+        in_batch_softmax_loss(tf.eye(2), tf.eye(2), rewards=tf.ones([2, 1]))
