@@ -33,8 +33,9 @@ class TransformedFeature:
 class FeatureSpace:
     """The transformed features by side; ids index embedding tables of `num_ids` rows.
 
-    `history_xf` is int64 [B, T] of item ids, oldest first, 0 pads, and shares the id
-    space (and, in the models, the embedding table) of `item_id_xf`.
+    `history_xf` is int64 [B, T] of item ids, oldest first, the newest in the last
+    column, 0 pads on the left. It shares the id space (and, in the models, the embedding
+    table) of `item_id_xf`.
     """
 
     user_id: TransformedFeature

@@ -1,0 +1,195 @@
+"""How raw features become ids and numbers: one graph for training and serving.
+
+`preprocessing_fn` is analysed once by TensorFlow Transform over the training events;
+the graph it leaves behind is applied by both trainers and sits inside every exported
+model, so training and serving cannot disagree.
+"""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models.feature_space import FeatureSpace
+from schemas.features import (
+    HISTORY,
+    ITEM_ID,
+    USER_ID,
+    Feature,
+    FeatureCatalog,
+    FeatureKind,
+    Side,
+    transformed_name,
+)
+
+_VOCABULARY_KINDS = (FeatureKind.CATEGORICAL, FeatureKind.MULTI_CATEGORICAL)
+
+
+def preprocessing_fn(inputs: dict, custom_config: dict) -> dict[str, tf.Tensor]:
+    """Transforms raw features; see `models.feature_space` for what comes out.
+
+    Args:
+        inputs: raw features by example key. Ids are string [B]; every other feature is
+            a SparseTensor [B, L] without entries where a row has no value.
+        custom_config: {"catalog": FeatureCatalog as JSON}.
+
+    Returns:
+        Transformed tensors by `transformed_name(key)`.
+    """
+    catalog = FeatureCatalog.model_validate_json(custom_config["catalog"])
+    outputs = {}
+    item_vocabulary = tft.vocabulary(inputs[ITEM_ID], vocab_filename=ITEM_ID)
+    user_vocabulary = tft.vocabulary(inputs[USER_ID], vocab_filename=USER_ID)
+    buckets = catalog.id_hash_buckets
+    outputs[transformed_name(USER_ID)] = lookup_ids(
+        inputs[USER_ID], user_vocabulary, buckets
+    )
+    outputs[transformed_name(ITEM_ID)] = lookup_ids(
+        inputs[ITEM_ID], item_vocabulary, buckets
+    )
+    history = _pushed_right(tf.sparse.to_dense(inputs[HISTORY], default_value=""))
+    outputs[transformed_name(HISTORY)] = lookup_ids(
+        history[:, -catalog.history_length :], item_vocabulary, buckets
+    )
+    for key, feature in catalog.features():
+        outputs[transformed_name(key)] = _transform(key, feature, inputs[key])
+    return outputs
+
+
+def _transform(key: str, feature: Feature, values: tf.SparseTensor) -> tf.Tensor:
+    """Returns one declared feature in the form of its kind (feature_space.py)."""
+    if feature.kind is FeatureKind.NUMERIC:
+        return _first_value(tft.scale_to_z_score(values), default=0.0)
+    if feature.kind is FeatureKind.TEXT:
+        return hash_ngrams(_first_value(values, default=""), feature.num_hash_buckets)
+    vocabulary = tft.vocabulary(values, vocab_filename=key)
+    if feature.kind is FeatureKind.CATEGORICAL:
+        dense = _first_value(values, default="")
+    else:
+        dense = tf.sparse.to_dense(values, default_value="")
+    return lookup_ids(dense, vocabulary, feature.num_hash_buckets)
+
+
+def lookup_ids(
+    values: tf.Tensor,
+    vocabulary: tf.Tensor,
+    num_hash_buckets: int,
+) -> tf.Tensor:
+    """Maps strings to ids: "" -> 0, unknown -> 1 + hash, known -> after the buckets.
+
+    The buckets come first so that a vocabulary which grows at its end never moves the
+    id of a known value.
+
+    Args:
+        values: string, any shape.
+        vocabulary: path of the vocabulary file, or what `tft.vocabulary` returned.
+        num_hash_buckets: ids shared by the unknown values.
+
+    Returns:
+        int64, the shape of `values`.
+    """
+    known = tft.apply_vocabulary(values, vocabulary, default_value=-1)
+    hashed = tf.strings.to_hash_bucket_fast(values, num_hash_buckets)
+    ids = tf.where(known >= 0, 1 + num_hash_buckets + known, 1 + hashed)
+    return tf.where(values == "", tf.zeros_like(ids), ids)
+
+
+def hash_ngrams(texts: tf.Tensor, num_buckets: int) -> tf.Tensor:
+    """Hashes the lower-cased words and word pairs of each text.
+
+    Args:
+        texts: string [B].
+        num_buckets: ids 1..num_buckets are used; 0 pads.
+
+    Returns:
+        int64 [B, L].
+    """
+    cleaned = tf.strings.regex_replace(tf.strings.lower(texts), r"[^\pL\pN]+", " ")
+    words = tf.strings.split(tf.strings.strip(cleaned))  # [B, (words)]
+    ngrams = tf.strings.ngrams(words, ngram_width=(1, 2), separator=" ")
+    ids = 1 + tf.strings.to_hash_bucket_fast(ngrams, num_buckets)
+    return ids.to_tensor(default_value=0)  # [B, L]
+
+
+def _first_value(values: tf.SparseTensor, default: str | float) -> tf.Tensor:
+    """Returns [B]: the first value of each row, `default` where a row has none."""
+    rows = tf.SparseTensor(
+        values.indices,
+        values.values,
+        [values.dense_shape[0], tf.maximum(values.dense_shape[1], 1)],
+    )
+    return tf.sparse.to_dense(rows, default_value=default)[:, 0]
+
+
+def feature_space(
+    catalog: FeatureCatalog, transform: tft.TFTransformOutput
+) -> FeatureSpace:
+    """Returns the ranges of ids that `transform` produces for `catalog`."""
+    keys = [USER_ID, ITEM_ID] + [
+        key for key, feature in catalog.features() if feature.kind in _VOCABULARY_KINDS
+    ]
+    sizes = {key: transform.vocabulary_size_by_name(key) for key in keys}
+    return FeatureSpace.from_vocabulary_sizes(catalog, sizes)
+
+
+def raw_features(
+    inputs: Mapping[str, tf.Tensor], catalog: FeatureCatalog, *sides: Side
+) -> dict[str, tf.Tensor | tf.SparseTensor]:
+    """Turns a request's dense tensors into the form that the transform graph reads.
+
+    Args:
+        inputs: `user_id` string [B] and `history_item_ids` string [B, T] ("" pads) for
+            the user side, `item_id` string [B] for the item side, and each feature of
+            the sides by example key: string or float [B], or string [B, L] where
+            multi-valued; "" and NaN mean missing.
+        catalog: the declared features.
+        *sides: which sides' features to convert.
+
+    Returns:
+        Ids as they are, all else as SparseTensors without the missing values.
+    """
+    raw = {}
+    if Side.USER in sides:
+        raw[USER_ID] = inputs[USER_ID]
+        raw[HISTORY] = tf.sparse.from_dense(inputs[HISTORY])
+    if Side.ITEM in sides:
+        raw[ITEM_ID] = inputs[ITEM_ID]
+    for key, feature in catalog.features(*sides):
+        values = inputs[key]
+        if feature.kind is not FeatureKind.MULTI_CATEGORICAL:
+            values = values[:, tf.newaxis]
+        if feature.kind is FeatureKind.NUMERIC:
+            where = tf.where(tf.math.is_finite(values))
+            raw[key] = tf.SparseTensor(
+                where, tf.gather_nd(values, where), tf.shape(values, tf.int64)
+            )
+        else:
+            raw[key] = tf.sparse.from_dense(values)
+    return raw
+
+
+def input_signature(catalog: FeatureCatalog, *sides: Side) -> dict[str, tf.TensorSpec]:
+    """Returns the tensors `raw_features` reads for the given sides, by example key."""
+    spec = {}
+    if Side.USER in sides:
+        spec[USER_ID] = tf.TensorSpec([None], tf.string, USER_ID)
+        spec[HISTORY] = tf.TensorSpec([None, None], tf.string, HISTORY)
+    if Side.ITEM in sides:
+        spec[ITEM_ID] = tf.TensorSpec([None], tf.string, ITEM_ID)
+    for key, feature in catalog.features(*sides):
+        shape = (
+            [None, None] if feature.kind is FeatureKind.MULTI_CATEGORICAL else [None]
+        )
+        dtype = tf.float32 if feature.kind is FeatureKind.NUMERIC else tf.string
+        spec[key] = tf.TensorSpec(shape, dtype, key)
+    return spec
+
+
+def _pushed_right(values: tf.Tensor) -> tf.Tensor:
+    """Moves the "" of each row before its values, keeping the order: [B, T] -> [B, T].
+
+    The newest event then stands in the last column of every row, whatever the lengths,
+    and cutting to the last columns drops the oldest events only.
+    """
+    order = tf.argsort(tf.cast(values != "", tf.int32), axis=1, stable=True)
+    return tf.gather(values, order, batch_dims=1)

@@ -1,0 +1,204 @@
+"""The fused recommender: retrieve, filter, rank, explore, in one graph.
+
+One call takes a user's features and history and returns ranked item ids with scores and
+the true propensity of each. Retrieval over-fetches by what may be excluded, and falls
+back on exact search where an approximate index comes up short, so a request gets its k
+items whenever the catalogue has them.
+"""
+
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+from models.index import Index
+from models.policy import PolicySettings, select_slate
+from models.preprocessing import input_signature, raw_features
+from schemas.features import HISTORY, USER_ID, FeatureCatalog, Side
+
+EXCLUDE = "exclude_item_ids"
+NUM_ITEMS = "k"
+SEED = "seed"
+_QUERY_SIDES = (Side.USER, Side.CONTEXT)
+_FINGERPRINT_RANGE = 2**62
+
+Tensors = dict[str, tf.Tensor]
+
+
+class Recommender(tf.Module):
+    """Answers whole recommendation requests over a fixed catalogue of N items.
+
+    Args:
+        catalog: the declared features.
+        item_ids: the N items' ids; row i of everything else belongs to item i.
+        transform: applies the transform graph to raw features.
+        embed_query: transformed query tensors -> [B, K] unit vectors.
+        score_candidates: (query tensors [B, ...], candidate tensors [B, C, ...]) ->
+            logits [B, C].
+        candidates: transformed item tensors, [N, ...] each.
+        index: searches the N item vectors.
+        exact_index: the same vectors searched exactly; `index` itself where it is exact.
+        policy: how the ranked candidates become a slate.
+        num_candidates: how many items are ranked per request, at least.
+        default_k: how many items `serving_default` returns.
+    """
+
+    def __init__(
+        self,
+        catalog: FeatureCatalog,
+        item_ids: list[str],
+        transform: Callable[[Mapping], Tensors],
+        embed_query: Callable[[Tensors], tf.Tensor],
+        score_candidates: Callable[[Tensors, Tensors], tf.Tensor],
+        candidates: Tensors,
+        index: Index,
+        exact_index: Index,
+        policy: PolicySettings,
+        num_candidates: int,
+        default_k: int,
+    ) -> None:
+        super().__init__(name="recommender")
+        self._catalog = catalog
+        self._transform = transform
+        self._embed_query = embed_query
+        self._score_candidates = score_candidates
+        self._index = index
+        self._exact_index = exact_index
+        self._policy = policy
+        self._num_candidates = num_candidates
+        self._default_k = default_k
+        self._num_items = len(item_ids)
+        self._item_ids = tf.constant(item_ids)
+        self._item_keys = tf.strings.to_hash_bucket_fast(item_ids, _FINGERPRINT_RANGE)
+        self._candidates = {
+            name: tf.Variable(values, trainable=False, name=name)
+            for name, values in candidates.items()
+        }
+        self._rows = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                self._item_ids, tf.range(self._num_items, dtype=tf.int32)
+            ),
+            default_value=-1,
+        )
+
+    def recommend(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        exclude: tf.Tensor,
+        k: tf.Tensor,
+        seeds: tf.Tensor,
+    ) -> Tensors:
+        """Returns the k items to show each user.
+
+        Args:
+            inputs: `user_id` string [B], `history_item_ids` string [B, T] ("" pads) and
+                the user and context features by example key.
+            exclude: string [B, E], items not to return, besides the history's; "" pads.
+            k: int32 scalar; below 0 counts as 0.
+            seeds: int64 [B]; the same seed and request give the same answer.
+
+        Returns:
+            `item_ids` string [B, k], `scores` float32 [B, k] (predicted probability of
+            the label), `propensities` float32 [B, k]. Items are distinct, known and not
+            excluded; where fewer than k exist, the tail is "", 0, 0.
+        """
+        k = tf.maximum(k, 0)
+        query = self._transform(raw_features(inputs, self._catalog, *_QUERY_SIDES))
+        banned = self._rows.lookup(tf.concat([inputs[HISTORY], exclude], axis=1))
+        rows = self._retrieve(self._embed_query(query), tf.sort(banned, axis=1), k)
+        is_candidate = rows >= 0  # [B, C]
+        rows = tf.maximum(rows, 0)
+        candidates = {
+            name: tf.gather(values, rows) for name, values in self._candidates.items()
+        }
+        logits = self._score_candidates(query, candidates)  # [B, C]
+        order, propensities = select_slate(
+            logits, is_candidate, tf.gather(self._item_keys, rows), seeds, self._policy
+        )
+
+        def slate(values: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
+            ordered = tf.where(is_candidate, values, default)
+            ordered = tf.gather(ordered, order, batch_dims=1)[:, :k]
+            missing = tf.maximum(k - tf.shape(ordered)[1], 0)
+            return tf.pad(ordered, [[0, 0], [0, missing]], constant_values=default)
+
+        shown = propensities[:, :k]
+        return {
+            "item_ids": slate(tf.gather(self._item_ids, rows), tf.constant("")),
+            "scores": slate(tf.sigmoid(logits), tf.constant(0.0)),
+            "propensities": tf.pad(shown, [[0, 0], [0, k - tf.shape(shown)[1]]]),
+        }
+
+    def _retrieve(
+        self, queries: tf.Tensor, banned: tf.Tensor, k: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns int32 [B, C]: the best rows that are not banned, -1 behind them.
+
+        Args:
+            queries: [B, K] unit vectors.
+            banned: int32 [B, X] rows in ascending order, repeats and -1 allowed.
+            k: int32 scalar, how many items the caller needs.
+        """
+        num_banned = tf.shape(banned)[1]
+        wanted = tf.minimum(tf.maximum(k, self._num_candidates), self._num_items)
+        fetch = tf.minimum(wanted + num_banned, self._num_items)
+        rows = _without(self._index.search(queries, fetch)[1], banned)
+        if not self._index.is_exact:
+            available = self._num_items - _count_distinct(banned)  # [B]
+            found = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1)
+            rows = tf.cond(
+                tf.reduce_any(found < tf.minimum(k, available)),
+                lambda: _without(self._exact_index.search(queries, fetch)[1], banned),
+                lambda: rows,
+            )
+        # Stable: keeps the retrieval order among the allowed, the others behind them.
+        order = tf.argsort(tf.cast(rows < 0, tf.int32), axis=1, stable=True)
+        return tf.gather(rows, order[:, :wanted], batch_dims=1)
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Returns `serving_default` and `recommend`, ready for `tf.saved_model.save`."""
+        query = input_signature(self._catalog, *_QUERY_SIDES)
+
+        @tf.function(input_signature=[query])
+        def serving_default(inputs: Tensors) -> Tensors:
+            users = tf.shape(inputs[USER_ID])[0]
+            seeds = tf.random.uniform([users], maxval=tf.int64.max, dtype=tf.int64)
+            no_exclusions = tf.zeros([users, 0], tf.string)
+            return self.recommend(inputs, no_exclusions, self._default_k, seeds)
+
+        request = query | {
+            EXCLUDE: tf.TensorSpec([None, None], tf.string, EXCLUDE),
+            NUM_ITEMS: tf.TensorSpec([], tf.int32, NUM_ITEMS),
+            SEED: tf.TensorSpec([None], tf.int64, SEED),
+        }
+
+        @tf.function(input_signature=[request])
+        def recommend(inputs: Tensors) -> Tensors:
+            return self.recommend(
+                inputs, inputs[EXCLUDE], inputs[NUM_ITEMS], inputs[SEED]
+            )
+
+        return {
+            "serving_default": serving_default.get_concrete_function(),
+            "recommend": recommend.get_concrete_function(),
+        }
+
+
+def _without(rows: tf.Tensor, banned: tf.Tensor) -> tf.Tensor:
+    """Replaces the rows that are banned by -1; `banned` is sorted along axis 1."""
+    if banned.shape[1] == 0:
+        return rows
+    last = tf.shape(banned)[1] - 1
+
+    def lookup() -> tf.Tensor:
+        position = tf.minimum(tf.searchsorted(banned, rows), last)
+        is_banned = tf.gather(banned, position, batch_dims=1) == rows
+        return tf.where(is_banned, -1, rows)
+
+    return tf.cond(last < 0, lambda: rows, lookup)
+
+
+def _count_distinct(sorted_rows: tf.Tensor) -> tf.Tensor:
+    """Counts the distinct values >= 0 of each row of int32 [B, X]: int32 [B]."""
+    previous = tf.pad(sorted_rows[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
+    is_first = (sorted_rows != previous) & (sorted_rows >= 0)
+    return tf.reduce_sum(tf.cast(is_first, tf.int32), axis=1)

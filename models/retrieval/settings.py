@@ -1,0 +1,40 @@
+"""Settings of the retrieval model: the `retrieval` section of a config."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RetrievalSettings(BaseModel):
+    """How the two towers are built and trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    embedding_dim: int = Field(default=64, ge=2, description="Length of both vectors.")
+    temperature: float = Field(
+        default=0.1, gt=0, description="Divides the cosine in training; tune on recall."
+    )
+    batch_size: int = Field(
+        default=1024, ge=2, description="Rows, and negatives, a step."
+    )
+    epochs: int = Field(default=8, ge=1, description="Passes over the training events.")
+    learning_rate: float = Field(default=0.001, gt=0, description="Adam's step size.")
+    dropout: float = Field(
+        default=0.2, ge=0, lt=1, description="Share of input units dropped in training."
+    )
+    sampling_correction: bool = Field(
+        default=True,
+        description="Subtract log_q from in-batch logits (Yi et al. 2019).",
+    )
+    frequency_buckets: int = Field(
+        default=65536,
+        ge=1,
+        description="Buckets of one frequency array; several per item.",
+    )
+    frequency_hashes: int = Field(
+        default=1, ge=1, description="Arrays of the estimator; the largest gap counts."
+    )
+    frequency_alpha: float = Field(
+        default=0.05, gt=0, le=1, description="Estimator's learning rate."
+    )
+    seed: int = Field(
+        default=7, ge=0, description="Seeds initial weights and shuffling."
+    )
