@@ -199,6 +199,6 @@ def _without(rows: tf.Tensor, banned: tf.Tensor) -> tf.Tensor:
 
 def _count_distinct(sorted_rows: tf.Tensor) -> tf.Tensor:
     """Counts the distinct values >= 0 of each row of int32 [B, X]: int32 [B]."""
-    previous = tf.pad(sorted_rows[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
+    previous = tf.pad(sorted_rows, [[0, 0], [1, 0]], constant_values=-1)[:, :-1]
     is_first = (sorted_rows != previous) & (sorted_rows >= 0)
     return tf.reduce_sum(tf.cast(is_first, tf.int32), axis=1)

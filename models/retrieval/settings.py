@@ -15,7 +15,12 @@ class RetrievalSettings(BaseModel):
     batch_size: int = Field(
         default=1024, ge=2, description="Rows, and negatives, a step."
     )
-    epochs: int = Field(default=8, ge=1, description="Passes over the training events.")
+    max_epochs: int = Field(default=20, ge=1, description="Passes at most.")
+    patience: int = Field(
+        default=2,
+        ge=0,
+        description="Epochs without a better recall on the eval split before stopping.",
+    )
     learning_rate: float = Field(default=0.001, gt=0, description="Adam's step size.")
     dropout: float = Field(
         default=0.2, ge=0, lt=1, description="Share of input units dropped in training."
@@ -23,6 +28,11 @@ class RetrievalSettings(BaseModel):
     sampling_correction: bool = Field(
         default=True,
         description="Subtract log_q from in-batch logits (Yi et al. 2019).",
+    )
+    mask_history: bool = Field(
+        default=True,
+        description="Never use an item of the user's own history as a negative; right "
+        "where seen items are not recommended again.",
     )
     frequency_buckets: int = Field(
         default=65536,
@@ -33,7 +43,7 @@ class RetrievalSettings(BaseModel):
         default=1, ge=1, description="Arrays of the estimator; the largest gap counts."
     )
     frequency_alpha: float = Field(
-        default=0.05, gt=0, le=1, description="Estimator's learning rate."
+        default=0.01, gt=0, le=1, description="Estimator's learning rate."
     )
     seed: int = Field(
         default=7, ge=0, description="Seeds initial weights and shuffling."
