@@ -14,10 +14,10 @@ def register_scann_ops() -> None:
         from scann.scann_ops.py import scann_ops  # noqa: F401  loading registers the ops
     except Exception as error:
         # An op library that does not fit TensorFlow fails with errors of many types
-        # (ImportError, OSError, tf.errors.NotFoundError, AttributeError); all mean this.
+        # (ImportError, OSError, tf.errors.NotFoundError, ...); all mean the same here.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RuntimeError(
-            "ScaNN's TensorFlow ops could not be loaded here "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            f"ScaNN's TensorFlow ops could not be loaded here ({reason}). "
             "`tandem doctor` says what is missing; meanwhile use the model "
             "`recommender_exact`, which gives the same answers with stock ops only."
         ) from error

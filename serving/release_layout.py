@@ -1,0 +1,66 @@
+"""The layout of a serving root: where a release's models, tables and manifest lie.
+
+    <root>/<model>/<version>/saved_model.pb    one folder per model and version
+    <root>/models.config                       and batching.config, monitoring.config
+    <root>/releases/<version>/manifest.json    and items.parquet, profiles.parquet
+
+A release is one version number for all its models. It exists once its folder under
+`releases` does; that rename is the last step of a push.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+MODELS = ("recommender", "recommender_exact", "retrieval", "ranking")
+RELEASES = "releases"
+MANIFEST = "manifest.json"
+ITEMS = "items.parquet"
+PROFILES = "profiles.parquet"
+
+
+class FileChecksum(BaseModel):
+    """One file of a release."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    num_bytes: int
+
+
+class ReleaseManifest(BaseModel):
+    """What a release consists of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int
+    created: str  # ISO 8601, UTC
+    models: tuple[str, ...]
+    files: dict[str, FileChecksum]  # path relative to the serving root
+    versions: dict[str, str]  # of the libraries the models were exported with
+    gates: dict[str, dict]  # the answer of each gate the release passed, by gate
+
+
+def release_dir(root: Path, version: int) -> Path:
+    """Returns the folder of a release's manifest and tables."""
+    return root / RELEASES / str(version)
+
+
+def model_dir(root: Path, model: str, version: int) -> Path:
+    """Returns the folder of one model of a release."""
+    return root / model / str(version)
+
+
+def read_manifest(root: Path, version: int) -> ReleaseManifest:
+    """Reads the manifest of a release."""
+    path = release_dir(root, version) / MANIFEST
+    return ReleaseManifest.model_validate_json(path.read_text())
+
+
+def list_releases(root: Path) -> list[int]:
+    """Returns the versions of the complete releases under a root, oldest first."""
+    return sorted(
+        int(path.parent.name)
+        for path in (root / RELEASES).glob(f"*/{MANIFEST}")
+        if path.parent.name.isascii() and path.parent.name.isdigit()
+    )
