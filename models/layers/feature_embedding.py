@@ -1,0 +1,179 @@
+"""Embeds the fields of a row, whatever their kinds, as vectors of one length."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from models.layers.history import masked_mean
+from schemas.features import FeatureKind
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field to embed."""
+
+    kind: FeatureKind
+    num_ids: int = 0  # rows of its table, padding included; 0 for NUMERIC
+    shares: int | None = None  # position of the field whose table this one reads
+
+
+@tf.keras.utils.register_keras_serializable("tandem")
+class FeatureEmbedding(tf.keras.layers.Layer):
+    """Turns each field into a vector: the V (or, with `dim` 1, the w) of an FM.
+
+    CATEGORICAL              the id's row; zeros for id 0
+    MULTI_CATEGORICAL, TEXT  the mean of the rows of the ids that are not 0
+    NUMERIC                  value * the field's own learned vector
+
+    All tables are one variable, so the categorical fields are read by one lookup.
+
+    Args:
+        fields: the fields, in the order of the tensors; `Field` or any object with a
+            `kind` and `num_ids`, such as a `TransformedFeature`.
+        dim: length K of the vectors.
+        initializer: of the table and of the numeric vectors.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        dim: int,
+        initializer: str | tf.keras.initializers.Initializer = "uniform",
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if dim < 1:
+            raise ValueError(f"`dim` should be >= 1. Received: dim={dim}")
+        self.fields = [
+            Field(
+                FeatureKind(field.kind), field.num_ids, getattr(field, "shares", None)
+            )
+            for field in fields
+        ]
+        self.dim = dim
+        self.initializer = tf.keras.initializers.get(initializer)
+        self._first_row, num_rows = self._place_tables()
+        self._numeric = [
+            position
+            for position, field in enumerate(self.fields)
+            if field.kind is FeatureKind.NUMERIC
+        ]
+        if num_rows:
+            self.table = self.add_weight(
+                name="table", shape=(num_rows, dim), initializer=_copy(self.initializer)
+            )
+        if self._numeric:
+            self.numeric_vectors = self.add_weight(
+                name="numeric_vectors",
+                shape=(len(self._numeric), dim),
+                initializer=_copy(self.initializer),
+            )
+
+    def _place_tables(self) -> tuple[list[int], int]:
+        first_row, num_rows = [], 0
+        for position, field in enumerate(self.fields):
+            if field.shares is not None:
+                _check_shares(self.fields, position)
+                first_row.append(first_row[field.shares])
+                continue
+            if field.kind is not FeatureKind.NUMERIC and field.num_ids < 1:
+                raise ValueError(
+                    f"`num_ids` should be >= 1 for a {field.kind.value} field. "
+                    f"Received: num_ids={field.num_ids} at position {position}"
+                )
+            first_row.append(num_rows)
+            num_rows += field.num_ids
+        return first_row, num_rows
+
+    def lookup(self, position: int, ids: tf.Tensor) -> tf.Tensor:
+        """Returns the rows of a field's table.
+
+        Args:
+            position: of the field.
+            ids: [...] integer in [0, num_ids).
+
+        Returns:
+            vectors: [..., K]; zeros for id 0.
+        """
+        return self._rows(ids + tf.cast(self._first_row[position], ids.dtype), ids)
+
+    def call(
+        self, tensors: Sequence[tf.Tensor], positions: Sequence[int] | None = None
+    ) -> tf.Tensor:
+        """Embeds fields.
+
+        Args:
+            tensors: one per field: [...] for CATEGORICAL and NUMERIC, [..., L] for the
+                others. The leading axes are the same for all: [B], or [B, C].
+            positions: which fields the tensors are; None means all, in order.
+
+        Returns:
+            vectors: [..., F, K], F = number of tensors, in their order.
+        """
+        positions = list(range(len(self.fields)) if positions is None else positions)
+        if len(tensors) != len(positions):
+            raise ValueError(
+                f"`tensors` should hold one tensor per field, {len(positions)}. "
+                f"Received: {len(tensors)}"
+            )
+        by_position = dict(zip(positions, tensors, strict=True))
+        vectors = self._embed_categorical(by_position)
+        for position, tensor in by_position.items():
+            kind = self.fields[position].kind
+            if kind is FeatureKind.NUMERIC:
+                vector = self.numeric_vectors[self._numeric.index(position)]
+                vectors[position] = tensor[..., tf.newaxis] * vector
+            elif kind is not FeatureKind.CATEGORICAL:
+                vectors[position] = masked_mean(self.lookup(position, tensor), tensor)
+        return tf.stack([vectors[position] for position in positions], axis=-2)
+
+    def _embed_categorical(self, tensors: dict[int, tf.Tensor]) -> dict:
+        positions = [
+            position
+            for position in tensors
+            if self.fields[position].kind is FeatureKind.CATEGORICAL
+        ]
+        if not positions:
+            return {}
+        ids = tf.stack([tensors[position] for position in positions], axis=-1)
+        first_row = tf.constant([self._first_row[p] for p in positions], ids.dtype)
+        rows = self._rows(ids + first_row, ids)  # [..., F, K]
+        return dict(zip(positions, tf.unstack(rows, len(positions), -2), strict=True))
+
+    def _rows(self, rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        is_present = tf.cast(tf.not_equal(ids, 0), self.table.dtype)
+        return tf.gather(self.table, rows) * is_present[..., tf.newaxis]
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "fields": [
+                {"kind": f.kind.value, "num_ids": f.num_ids, "shares": f.shares}
+                for f in self.fields
+            ],
+            "dim": self.dim,
+            "initializer": tf.keras.initializers.serialize(self.initializer),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "FeatureEmbedding":
+        fields = [
+            Field(FeatureKind(f["kind"]), f["num_ids"], f["shares"])
+            for f in config["fields"]
+        ]
+        return cls(**{**config, "fields": fields})
+
+
+def _copy(initializer: tf.keras.initializers.Initializer):
+    # An initializer without a seed returns the same values at every use.
+    return initializer.from_config(initializer.get_config())
+
+
+def _check_shares(fields: list[Field], position: int) -> None:
+    shared = fields[position].shares
+    if not 0 <= shared < position or fields[shared].num_ids != fields[position].num_ids:
+        raise ValueError(
+            "`shares` should be the position of an earlier field with as many ids. "
+            f"Received: shares={shared} at position {position}, {fields[position]}"
+        )

@@ -1,0 +1,1 @@
+"""Ranking models: they score (query, candidate) rows by logits."""
