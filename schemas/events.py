@@ -96,7 +96,11 @@ def profiles_schema(catalog: FeatureCatalog) -> pa.Schema:
 
 def check_names(catalog: FeatureCatalog) -> None:
     """Raises ValueError where a feature's name is already that of a canonical column."""
-    for side, schema in ((Side.CONTEXT, EVENTS), (Side.ITEM, ITEMS), (Side.USER, USERS)):
+    for side, schema in (
+        (Side.CONTEXT, EVENTS),
+        (Side.ITEM, ITEMS),
+        (Side.USER, USERS),
+    ):
         for _, feature in catalog.features(side):
             if feature.name in schema.names:
                 raise ValueError(

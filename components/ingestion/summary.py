@@ -1,0 +1,153 @@
+"""The exact account of one ingestion: what was read, and what became of it."""
+
+import collections
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from components.ingestion.errors import IngestionError
+from components.ingestion.splits import SplitCuts
+from schemas.events import SPLITS
+
+# Counter names are joined by a character that no name, field or rule holds.
+_SEPARATOR = "\0"
+EXAMPLES = ("interactions", "impressions")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reason(_Record):
+    """How often one rule refused a record; `field` is "" for whole records."""
+
+    field: str
+    rule: str
+    count: int
+
+
+class SourceCounts(_Record):
+    """The account of one source; read = accepted + duplicates + dead_letters."""
+
+    files: int
+    read: int
+    accepted: int
+    duplicates: int
+    dead_letters: int
+    reasons: tuple[Reason, ...] = ()  # the most frequent first
+
+
+class SplitTimes(_Record):
+    """Where the splits lie, in ms; a row at a cut belongs to the later split."""
+
+    first: int
+    eval_from: int
+    test_from: int
+    last: int
+
+
+class Summary(_Record):
+    """`summary.json`."""
+
+    sources: dict[str, SourceCounts]
+    events: dict[str, int]  # accepted events by split
+    rows: dict[str, dict[str, int]]  # interactions and impressions, by split
+    users: int  # with an accepted event
+    items: int  # of the catalogue
+    unknown_item_events: int  # accepted events on items the items table lacks
+    unknown_user_events: int  # accepted events of users the users table lacks
+    split_times: SplitTimes
+
+
+def counter(*names: str) -> str:
+    """Returns the key of one counter."""
+    return _SEPARATOR.join(names)
+
+
+def summarise(
+    counts: Mapping[str, int], files: Mapping[str, int], cuts: SplitCuts
+) -> Summary:
+    """Turns the counters of a run into its summary, and checks that they add up.
+
+    Args:
+        counts: by `counter(table, "read" | "accepted" | "duplicates" | "dead_letters")`,
+            `counter(table, "reason", field, rule)`, `counter("split", split)`,
+            `counter(examples, split)`, `counter("users")`, `counter("catalog")`,
+            `counter("unknown_items")` and `counter("unknown_users")`.
+        files: number of files by source.
+        cuts: the split.
+
+    Raises:
+        IngestionError: if nothing was read, or records were lost or invented.
+    """
+    by_name = collections.Counter(counts)
+    reasons: dict[str, list[Reason]] = collections.defaultdict(list)
+    for key, count in counts.items():
+        names = key.split(_SEPARATOR)
+        if len(names) == 4 and names[1] == "reason":
+            reasons[names[0]].append(Reason(field=names[2], rule=names[3], count=count))
+    sources = {
+        table: SourceCounts(
+            files=num_files,
+            **{
+                kind: by_name[counter(table, kind)]
+                for kind in ("read", "accepted", "duplicates", "dead_letters")
+            },
+            reasons=tuple(
+                sorted(reasons[table], key=lambda r: (-r.count, r.field, r.rule))
+            ),
+        )
+        for table, num_files in files.items()
+    }
+    summary = Summary(
+        sources=sources,
+        events={split: by_name[counter("split", split)] for split in SPLITS},
+        rows={
+            name: {split: by_name[counter(name, split)] for split in SPLITS}
+            for name in EXAMPLES
+        },
+        users=by_name[counter("users")],
+        items=by_name[counter("catalog")],
+        unknown_item_events=by_name[counter("unknown_items")],
+        unknown_user_events=by_name[counter("unknown_users")],
+        split_times=SplitTimes(
+            first=cuts.first,
+            eval_from=cuts.eval_from,
+            test_from=cuts.test_from,
+            last=cuts.last,
+        ),
+    )
+    check_accounts(summary)
+    return summary
+
+
+def check_accounts(summary: Summary) -> None:
+    """Raises IngestionError unless every record read is accounted for once."""
+    for table, source in summary.sources.items():
+        accounted = source.accepted + source.duplicates + source.dead_letters
+        if source.read != accounted:
+            raise IngestionError(
+                f"the accounts of `{table}` do not add up: read {source.read}, accepted "
+                f"{source.accepted} + duplicates {source.duplicates} + dead letters "
+                f"{source.dead_letters} = {accounted}. This is a defect of the "
+                "ingestion, not of the data; nothing was published."
+            )
+        refused = sum(reason.count for reason in source.reasons)
+        if refused != source.dead_letters:
+            raise IngestionError(
+                f"the reasons of `{table}` explain {refused} of "
+                f"{source.dead_letters} dead letters. This is a defect of the "
+                "ingestion, not of the data; nothing was published."
+            )
+    events = summary.sources["events"]
+    if events.read == 0:
+        raise IngestionError(
+            f"the event log is empty: 0 records in {events.files} file(s) of "
+            "`data.events.path`. Export the log again, or point the path at another one."
+        )
+    if sum(summary.events.values()) != events.accepted:
+        raise IngestionError(
+            f"{events.accepted} events were accepted, but the splits hold "
+            f"{sum(summary.events.values())}. This is a defect of the ingestion, not of "
+            "the data; nothing was published."
+        )
