@@ -38,7 +38,7 @@ class ReleaseManifest(BaseModel):
     models: tuple[str, ...]
     files: dict[str, FileChecksum]  # path relative to the serving root
     versions: dict[str, str]  # of the libraries the models were exported with
-    gates: dict[str, dict]  # the answer of each gate the release passed, by gate
+    gates: dict[str, dict[str, str]]  # what each gate saw: gate -> check -> seen
 
 
 def release_dir(root: Path, version: int) -> Path:

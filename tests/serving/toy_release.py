@@ -1,7 +1,7 @@
 """A toy release: four SavedModels over 20 items that keep the serving contract.
 
 Its policy is simple enough to be worked out by hand: item i has score 1 - i / 20, the
-history and the excluded items are left out, the rest comes best first with propensity 1.
+history and excluded items are left out, the rest comes best first, propensity 1.
 Each `Flaw` breaks one promise, for gates to find.
 """
 
@@ -37,7 +37,7 @@ class Flaw(enum.Enum):
 
 
 class ToyRecommender(tf.Module):
-    """Implements both signatures of `recommender`, with one user and context feature."""
+    """Both signatures of `recommender`, with one user and one context feature."""
 
     def __init__(self, flaw: Flaw):
         super().__init__()
@@ -174,7 +174,7 @@ class ToyRanking(tf.Module):
 def expected_answer(
     history: list[str], excluded: list[str], k: int
 ) -> dict[str, np.ndarray]:
-    """Returns what a flawless toy recommender answers for one user, worked out by hand."""
+    """Returns what a flawless toy recommender answers for one user."""
     kept = [item for item in ITEM_IDS if item not in {*history, *excluded}][:k]
     scores = [1.0 - ITEM_IDS.index(item) / NUM_ITEMS for item in kept]
     tail = k - len(kept)
@@ -209,7 +209,7 @@ def recommend_inputs(
 def predict_request(
     model: str, signature: str, inputs: dict[str, np.ndarray]
 ) -> predict_pb2.PredictRequest:
-    """Returns the request as a client of TF Serving writes it, by TensorFlow's own code."""
+    """Returns the request as TensorFlow's own code writes it."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
@@ -263,7 +263,7 @@ def write_model(directory: Path, module: tf.Module) -> None:
 
 
 def write_bundle(directory: Path) -> Path:
-    """Writes a flawless release bundle: four models, warm-up requests, expected.json."""
+    """Writes a flawless bundle: four models, warm-up requests, expected.json."""
     write_model(directory / "recommender", ToyRecommender(Flaw.NONE))
     write_model(directory / "retrieval", ToyRetrieval())
     write_model(directory / "ranking", ToyRanking())

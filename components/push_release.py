@@ -1,0 +1,353 @@
+"""Pushes a release into a serving root: all of its models together, or none.
+
+Everything is copied into a staging folder on the same file system and verified there;
+then each model's folder is renamed into place, and last the release's own folder, whose
+appearance is what makes the release exist. A push that fails takes back what it
+renamed; one that is killed is taken back by the next push, since its staging folder,
+which carries the version, is still there.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from google.protobuf import text_format
+from pydantic import BaseModel, ConfigDict, Field
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.model_config import MODELS_CONFIG
+from serving.release_layout import (
+    ITEMS,
+    MANIFEST,
+    MODELS,
+    PROFILES,
+    FileChecksum,
+    ReleaseManifest,
+    list_releases,
+    model_dir,
+    release_dir,
+)
+
+BATCHING_CONFIG = "batching.config"
+MONITORING_CONFIG = "monitoring.config"
+_CONFIGS = (MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG)
+_STAGING = ".push-"  # + version: a push under way, or one that was killed
+_PRUNING = ".prune-"  # + version: a release being removed
+_LOCK = ".push.lock"
+_CHUNK = 1 << 20
+
+
+class PushError(Exception):
+    """A release that could not be pushed; nothing of it is left in the serving root."""
+
+
+class PushSettings(BaseModel):
+    """How releases are kept and announced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep_releases: int = Field(
+        default=3, ge=1, description="Newest releases kept; older ones are removed."
+    )
+    base_path: str = Field(
+        default="",
+        description="Where the serving root is mounted for the model server, as "
+        "models.config names it. Empty: where it is on this machine.",
+    )
+    max_batch_size: int = Field(
+        default=32, ge=1, description="Rows TF Serving joins into one call of a model."
+    )
+    batch_timeout_micros: int = Field(
+        default=1000, ge=0, description="Microseconds it waits for a batch to fill."
+    )
+
+
+def push_release(
+    bundle: Path,
+    catalog: Path,
+    profiles: Path,
+    serving_root: Path,
+    settings: PushSettings,
+    *,
+    versions: dict[str, str] | None = None,
+    gates: dict[str, dict[str, str]] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> ReleaseManifest:
+    """Pushes a release.
+
+    Args:
+        bundle: folder with one SavedModel per model of `release_layout.MODELS`.
+        catalog: folder with `items.parquet`.
+        profiles: folder with `profiles.parquet`.
+        serving_root: made if missing; on a local file system.
+        settings: what to keep, what to tell the model server.
+        versions: library versions to note in the manifest.
+        gates: what each gate it passed saw, to note in the manifest.
+        clock: seconds since the epoch; the version number comes from it.
+
+    Returns:
+        The manifest, as written to `releases/<version>/manifest.json`.
+
+    Raises:
+        PushError: if the bundle is incomplete or a step fails. The serving root is then
+            as it was before.
+    """
+    _check_complete(bundle, catalog, profiles)
+    serving_root.mkdir(parents=True, exist_ok=True)
+    with _only_one(serving_root):
+        _recover(serving_root)
+        version = _next_version(serving_root, clock())
+        created = datetime.datetime.fromtimestamp(clock(), datetime.UTC)
+        try:
+            files = _stage(bundle, catalog, profiles, serving_root, version)
+            manifest = ReleaseManifest(
+                version=version,
+                created=created.isoformat(timespec="seconds"),
+                models=MODELS,
+                files=files,
+                versions=versions or {},
+                gates=gates or {},
+            )
+            staging = _staging(serving_root, version)
+            text = manifest.model_dump_json(indent=1) + "\n"
+            _write_durably(staging / "release" / MANIFEST, text)
+            write_server_configs(staging, serving_root, settings)
+            _publish(serving_root, version)
+        except BaseException as error:
+            _take_back(serving_root, version)
+            if isinstance(error, OSError):
+                raise PushError(f"release {version} was not pushed: {error}") from error
+            raise
+        for old in list_releases(serving_root)[: -settings.keep_releases]:
+            _prune(serving_root, old)
+    return manifest
+
+
+def verify_release(serving_root: Path, manifest: ReleaseManifest) -> None:
+    """Checks every file of a pushed release against its checksum.
+
+    Raises:
+        PushError: naming the first file that is missing or differs.
+    """
+    for name, checksum in manifest.files.items():
+        path = serving_root / name
+        if not path.is_file():
+            raise PushError(f"`{name}` of release {manifest.version} is missing")
+        if _checksum(path) != checksum:
+            raise PushError(
+                f"`{name}` of release {manifest.version} differs from what was pushed"
+            )
+
+
+def write_server_configs(
+    directory: Path, serving_root: Path, settings: PushSettings
+) -> None:
+    """Writes models.config, batching.config and monitoring.config.
+
+    They name no version (the policy is "the latest"), so that they are the same for
+    every release.
+
+    Args:
+        directory: where to write them.
+        serving_root: the root they describe.
+        settings: what to tell the model server.
+    """
+    base = Path(settings.base_path or serving_root.absolute())
+    config = model_server_config_pb2.ModelServerConfig()
+    for model in MODELS:
+        entry = config.model_config_list.config.add()
+        entry.name = model
+        entry.base_path = str(base / model)
+        entry.model_platform = "tensorflow"
+        entry.model_version_policy.latest.num_versions = 1
+    batching = {
+        "max_batch_size": settings.max_batch_size,
+        "batch_timeout_micros": settings.batch_timeout_micros,
+        "max_enqueued_batches": 100 * (os.cpu_count() or 1),
+        "num_batch_threads": os.cpu_count() or 1,
+    }
+    # tensorflow-serving-api has no protos for the next two: session_bundle_config.proto
+    # and monitoring_config.proto of TF Serving define them.
+    contents = {
+        MODELS_CONFIG: text_format.MessageToString(config),
+        BATCHING_CONFIG: "".join(
+            f"{name} {{ value: {value} }}\n" for name, value in batching.items()
+        )
+        # Histories differ in length from request to request.
+        + "pad_variable_length_inputs: true\n",
+        MONITORING_CONFIG: "prometheus_config {\n  enable: true\n"
+        '  path: "/monitoring/prometheus/metrics"\n}\n',
+    }
+    for name, text in contents.items():
+        _write_durably(directory / name, text)
+
+
+def _check_complete(bundle: Path, catalog: Path, profiles: Path) -> None:
+    needed = [bundle / model / "saved_model.pb" for model in MODELS]
+    for path in [*needed, catalog / ITEMS, profiles / PROFILES]:
+        if not path.is_file():
+            raise PushError(f"the release is incomplete: `{path}` is missing")
+
+
+@contextlib.contextmanager
+def _only_one(serving_root: Path) -> Iterator[None]:
+    """Holds the root's lock; the system frees it if this process dies."""
+    with (serving_root / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PushError(
+                f"another push into `{serving_root}` is under way; wait for its end"
+            ) from None
+        yield
+
+
+def _next_version(serving_root: Path, now: float) -> int:
+    """Returns the time in seconds, or more if a model already has that version."""
+    taken = [
+        int(folder.name)
+        for parent in (*MODELS, "releases")
+        for folder in (serving_root / parent).glob("*")
+        if folder.name.isascii() and folder.name.isdigit()
+    ]
+    return max(int(now), max(taken, default=0) + 1)
+
+
+def _stage(
+    bundle: Path, catalog: Path, profiles: Path, serving_root: Path, version: int
+) -> dict[str, FileChecksum]:
+    """Copies everything into the staging folder and returns the checksums."""
+    staging = _staging(serving_root, version)
+    files = {}
+    for model in MODELS:
+        place = Path(model) / str(version)
+        for source in sorted((bundle / model).rglob("*")):
+            if source.is_file():
+                name = source.relative_to(bundle / model)
+                checksum = _copy_verified(source, staging / model / name)
+                files[str(place / name)] = checksum
+    for source in (catalog / ITEMS, profiles / PROFILES):
+        checksum = _copy_verified(source, staging / "release" / source.name)
+        place = release_dir(serving_root, version).relative_to(serving_root)
+        files[str(place / source.name)] = checksum
+    return files
+
+
+def _publish(serving_root: Path, version: int) -> None:
+    """Renames each model into place, and the release itself last."""
+    staging = _staging(serving_root, version)
+    # `recommender` comes last of the models: it is the one that traffic asks.
+    for model in reversed(MODELS):
+        _rename(staging / model, model_dir(serving_root, model, version))
+    for name in _CONFIGS:
+        os.replace(staging / name, serving_root / name)
+    _rename(staging / "release", release_dir(serving_root, version))
+    staging.rmdir()
+
+
+def _rename(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    os.rename(source, target)
+    _sync(target.parent)
+
+
+def _take_back(serving_root: Path, version: int) -> None:
+    """Removes what a failed push left; the staging folder last, as it is the record.
+
+    What had been renamed is renamed back first, so that no model server ever finds a
+    half-deleted model.
+    """
+    staging = _staging(serving_root, version)
+    staging.mkdir(exist_ok=True)
+    _move_out(serving_root, version, staging)
+    if not list_releases(serving_root):
+        for name in _CONFIGS:
+            (serving_root / name).unlink(missing_ok=True)
+    _remove(staging)
+
+
+def _prune(serving_root: Path, version: int) -> None:
+    """Removes a whole release; a killed removal is finished by the next push."""
+    trash = serving_root / f"{_PRUNING}{version}"
+    trash.mkdir(exist_ok=True)
+    _move_out(serving_root, version, trash)
+    _remove(trash)
+
+
+def _move_out(serving_root: Path, version: int, target: Path) -> None:
+    """Moves whatever a version has in place into `target`, the release itself first."""
+    places = {"release": release_dir(serving_root, version)}
+    places |= {model: model_dir(serving_root, model, version) for model in MODELS}
+    for name, place in places.items():
+        if place.exists():
+            os.rename(place, target / name)
+        with contextlib.suppress(OSError):  # not empty, or never made
+            place.parent.rmdir()
+
+
+def _recover(serving_root: Path) -> None:
+    """Takes back pushes and finishes removals that were killed midway."""
+    for folder in serving_root.glob(f"{_STAGING}[0-9]*"):
+        version = int(folder.name.removeprefix(_STAGING))
+        if release_dir(serving_root, version).exists():
+            _remove(folder)  # killed after its last rename: the release stands
+        else:
+            _take_back(serving_root, version)
+    for folder in serving_root.glob(f"{_PRUNING}[0-9]*"):
+        _prune(serving_root, int(folder.name.removeprefix(_PRUNING)))
+
+
+def _staging(serving_root: Path, version: int) -> Path:
+    return serving_root / f"{_STAGING}{version}"
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _copy_verified(source: Path, target: Path) -> FileChecksum:
+    """Copies a file, reads the copy back and compares it with what was read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    num_bytes = 0
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+            num_bytes += writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    expected = FileChecksum(sha256=digest.hexdigest(), num_bytes=num_bytes)
+    if _checksum(target) != expected:
+        raise PushError(
+            f"the copy of `{source}` differs from it; check the disk of `{target}`"
+        )
+    return expected
+
+
+def _checksum(path: Path) -> FileChecksum:
+    with path.open("rb") as reader:
+        digest = hashlib.file_digest(reader, "sha256")
+    return FileChecksum(sha256=digest.hexdigest(), num_bytes=path.stat().st_size)
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w") as writer:
+        writer.write(text)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Makes a rename in the folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

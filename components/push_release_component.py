@@ -1,0 +1,65 @@
+"""PushRelease: the atomic push as a TFX component."""
+
+import importlib.metadata
+import shutil
+from pathlib import Path
+
+from absl import logging
+from tfx.dsl.component.experimental.annotations import (
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+
+from components.artifacts import Catalog, GateReport, Profiles, Release, ReleaseBundle
+from components.gate import GateResult
+from components.push_release import PushError, PushSettings, push_release
+from serving.release_layout import MANIFEST, release_dir
+
+_NOTED_PACKAGES = ("tensorflow", "scann", "tensorflow-transform", "tfx")
+_COMPARED_MODELS = ("retrieval", "ranking")  # by the next run's gates
+
+
+@component
+def PushRelease(
+    bundle: InputArtifact[ReleaseBundle],
+    catalog: InputArtifact[Catalog],
+    profiles: InputArtifact[Profiles],
+    validation: InputArtifact[GateReport],
+    release: OutputArtifact[Release],
+    serving_root: Parameter[str],
+    settings_json: Parameter[str],
+) -> None:
+    """Pushes a validated release into the serving root.
+
+    Args:
+        bundle: the models.
+        catalog: the items, for whoever shows titles.
+        profiles: the users, for whoever serves by user id.
+        validation: the serving gate's answer, which must be a pass.
+        release: the manifest, copies of `retrieval` and `ranking`, and the version.
+        serving_root: where model servers look, on a local file system.
+        settings_json: a `PushSettings`.
+    """
+    report = (Path(validation.uri) / "gate.json").read_text()
+    gate = GateResult.from_json(report)
+    if not gate.passed:
+        # The pipeline's condition keeps this from running; were it ever forgotten, a
+        # refused release must still not reach the servers.
+        raise PushError(f"a refused release cannot be pushed. {gate.reason}")
+    root = Path(serving_root)
+    manifest = push_release(
+        Path(bundle.uri),
+        Path(catalog.uri),
+        Path(profiles.uri),
+        root,
+        PushSettings.model_validate_json(settings_json),
+        versions={name: importlib.metadata.version(name) for name in _NOTED_PACKAGES},
+        gates={gate.gate: {check.name: check.seen for check in gate.checks}},
+    )
+    shutil.copy(release_dir(root, manifest.version) / MANIFEST, release.uri)
+    for model in _COMPARED_MODELS:
+        shutil.copytree(Path(bundle.uri) / model, Path(release.uri) / model)
+    release.version = manifest.version
+    logging.info("release %d is in %s", manifest.version, serving_root)

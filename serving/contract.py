@@ -1,0 +1,184 @@
+"""The promises of `recommend` at its edges, as requests and what their answers must be.
+
+An answer always, never an error: exactly k distinct, known, not excluded items, or as
+many as exist; the tail is "" with score 0 and propensity 0; the same seed gives the
+same answer.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+Recommend = Callable[[Arrays], Arrays]
+
+_OUTPUTS = ("item_ids", "scores", "propensities")
+_SCALARS = ("k",)
+
+
+@dataclasses.dataclass(frozen=True)
+class EdgeCase:
+    """One request for one user, and the bounds of its answer."""
+
+    name: str
+    inputs: dict[str, np.ndarray]
+    allowed: frozenset[str]  # items that may come back
+    k: int
+    min_items: int  # how many must come back
+    max_items: int
+
+
+def edge_cases(template: Arrays, item_ids: Sequence[str]) -> list[EdgeCase]:
+    """Returns the requests at the edges of the contract.
+
+    Args:
+        template: inputs of any good `recommend` request; its first row's features and
+            history are used.
+        item_ids: every item of the catalogue.
+
+    Returns:
+        One case per promise.
+    """
+    base = {
+        name: array if name in _SCALARS else array[:1]
+        for name, array in template.items()
+    }
+    num_items, first = len(item_ids), list(item_ids[:1])
+    few = min(10, num_items)
+    plain = {"exclude_item_ids": _row([""]), "k": _k(few)}
+    changes: dict[str, dict[str, np.ndarray]] = {
+        "unknown user": {"user_id": np.array(["no such user \u2603"], object)},
+        "empty history": {"history_item_ids": _row([""])},
+        "history without columns": {"history_item_ids": np.empty((1, 0), object)},
+        "unknown history": {"history_item_ids": _row(["no such item", "nor this"])},
+        "history of one item many times": {"history_item_ids": _row(first * 300)},
+        "no feature known": _missing(base),
+        "unknown items excluded": {"exclude_item_ids": _row(["no such item"])},
+        "half the catalogue excluded": {
+            "exclude_item_ids": _row(item_ids[: num_items // 2] or [""])
+        },
+        "one item asked for": {"k": _k(1)},
+        "k larger than the catalogue": {
+            "history_item_ids": _row([""]),
+            "k": _k(num_items + 3),
+        },
+        "all but one item excluded": {
+            "history_item_ids": _row([""]),
+            "exclude_item_ids": _row(item_ids[1:] or [""]),
+        },
+        "every item excluded": {"exclude_item_ids": _row(item_ids)},
+    }
+    return [
+        _case(name, {**base, **plain, **change}, item_ids)
+        for name, change in changes.items()
+    ]
+
+
+def check_edge_case(case: EdgeCase, recommend: Recommend) -> None:
+    """Asks twice and checks both answers.
+
+    Args:
+        case: the request and its bounds.
+        recommend: the implementation: inputs -> outputs by name.
+
+    Raises:
+        ValueError: naming the promise that was broken.
+    """
+    answer = recommend(case.inputs)
+    check_answer(case, answer)
+    again = recommend(case.inputs)
+    for name in _OUTPUTS:
+        same = answer[name] == again[name]
+        if answer[name].dtype.kind == "f":
+            same = np.isclose(answer[name], again[name], 1e-6, 1e-6)
+        if not np.all(same):
+            raise ValueError(
+                f"the same seed should give the same {name}. Received: "
+                f"{answer[name].tolist()}, then {again[name].tolist()}"
+            )
+
+
+def check_answer(case: EdgeCase, answer: Arrays) -> None:
+    """Checks one answer against the promises.
+
+    Raises:
+        ValueError: naming the promise that was broken.
+    """
+    for name in _OUTPUTS:
+        if name not in answer or answer[name].shape != (1, case.k):
+            seen = list(answer[name].shape) if name in answer else "no such output"
+            raise ValueError(
+                f"{name} should have shape [1, {case.k}]. Received: {seen}"
+            )
+    ids = [_text(item) for item in answer["item_ids"][0]]
+    scores, propensities = answer["scores"][0], answer["propensities"][0]
+    items = [item for item in ids if item]
+    count = len(items)
+    if ids[:count] != items:
+        raise ValueError(f'"" should stand at the end only. Received: {ids}')
+    if len(set(items)) < count:
+        twice = sorted({item for item in items if items.count(item) > 1})
+        raise ValueError(f"items should be distinct. Received twice: {twice}")
+    strangers = sorted(set(items) - case.allowed)
+    if strangers:
+        raise ValueError(
+            "items should be known and not excluded. "
+            f"Received {len(strangers)} others: {strangers[:3]}"
+        )
+    if not case.min_items <= count <= case.max_items:
+        raise ValueError(
+            f"{case.min_items} items should come back, as k and the catalogue allow. "
+            f"Received: {count}"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(f"scores should be finite. Received: {scores.tolist()}")
+    shown = propensities[:count]
+    if not ((shown > 0) & (shown <= 1)).all():
+        raise ValueError(
+            f"propensities should be in (0, 1]. Received: {shown.tolist()}"
+        )
+    if scores[count:].any() or propensities[count:].any():
+        raise ValueError('the tail of "" should have score 0 and propensity 0')
+
+
+def _case(
+    name: str, inputs: dict[str, np.ndarray], item_ids: Sequence[str]
+) -> EdgeCase:
+    excluded = {_text(item) for item in inputs["exclude_item_ids"][0]}
+    history = {_text(item) for item in inputs["history_item_ids"][0]}
+    allowed = frozenset(item_ids) - excluded
+    k = int(inputs["k"])
+    return EdgeCase(
+        name=name,
+        inputs=inputs,
+        allowed=allowed,
+        k=k,
+        # Whether the history's items come back is the policy's choice.
+        min_items=min(k, len(allowed - history)),
+        max_items=min(k, len(allowed)),
+    )
+
+
+def _missing(inputs: Arrays) -> dict[str, np.ndarray]:
+    """Returns the feature inputs as a caller sends them who knows none of them."""
+    out = {}
+    for name, array in inputs.items():
+        if name.startswith(("user_", "context_")) and name != "user_id":
+            if array.dtype.kind in "OSU":
+                out[name] = np.full(array.shape, "", object)
+            elif array.dtype.kind == "f":
+                out[name] = np.full(array.shape, np.nan, array.dtype)
+    return out
+
+
+def _row(items: Sequence[str]) -> np.ndarray:
+    return np.array([list(items)], object)
+
+
+def _k(k: int) -> np.ndarray:
+    return np.array(k, np.int32)
+
+
+def _text(item: str | bytes) -> str:
+    return item.decode(errors="replace") if isinstance(item, bytes) else item
