@@ -1,5 +1,6 @@
 """Moving, partitioning and deduplicating canonical tables."""
 
+import itertools
 import zlib
 from collections.abc import Iterable, Iterator
 
@@ -54,7 +55,7 @@ def partition(
     order = np.argsort(shards, kind="stable")
     bounds = np.searchsorted(shards[order], np.arange(num_shards + 1))
     by_shard = table.take(pa.array(order))
-    for shard, (begin, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for shard, (begin, end) in enumerate(itertools.pairwise(bounds)):
         if end > begin:
             yield shard, by_shard.slice(begin, end - begin)
 
