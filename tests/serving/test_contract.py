@@ -1,0 +1,114 @@
+"""The checker of the contract, on the oracle and on implementations that break it."""
+
+import numpy as np
+import pytest
+
+from serving.contract import check_edge_case, edge_cases
+from tests.serving.toy_release import ITEM_IDS, expected_answer, recommend_inputs
+
+CASES = edge_cases(recommend_inputs("ana", ["i00"], [], 4), ITEM_IDS)
+
+
+def oracle(inputs):
+    def texts(name):
+        values = inputs[name][0]
+        return [x.decode() if isinstance(x, bytes) else x for x in values]
+
+    return expected_answer(
+        texts("history_item_ids"), texts("exclude_item_ids"), int(inputs["k"])
+    )
+
+
+def check_contract(recommend):
+    for case in CASES:
+        check_edge_case(case, recommend)
+
+
+def returns_the_first_twice(inputs):
+    answer = oracle(inputs)
+    answer["item_ids"][0, 1:2] = answer["item_ids"][0, :1]
+    return answer
+
+
+def ignores_exclusions(inputs):
+    return oracle(inputs | {"exclude_item_ids": np.array([[""]], object)})
+
+
+def invents_an_item(inputs):
+    answer = oracle(inputs)
+    answer["item_ids"][answer["item_ids"] == "i03"] = "i99"
+    return answer
+
+
+def stops_one_short(inputs):
+    answer = oracle(inputs)
+    for name, empty in (("item_ids", ""), ("scores", 0), ("propensities", 0)):
+        answer[name][0, -1] = empty
+    return answer
+
+
+def drops_the_tail(inputs):
+    answer = oracle(inputs)
+    count = int((answer["item_ids"] != "").sum())
+    return {name: array[:, :count] for name, array in answer.items()}
+
+
+def scores_the_tail(inputs):
+    answer = oracle(inputs)
+    return answer | {"scores": np.maximum(answer["scores"], 0.01)}
+
+
+def puts_the_tail_first(inputs):
+    return {name: array[:, ::-1] for name, array in oracle(inputs).items()}
+
+
+def knows_no_propensity(inputs):
+    answer = oracle(inputs)
+    return answer | {"propensities": np.zeros_like(answer["propensities"])}
+
+
+def scores_nan(inputs):
+    answer = oracle(inputs)
+    return answer | {"scores": np.full_like(answer["scores"], np.nan)}
+
+
+def answers_anew_each_time(inputs, state=np.random.default_rng(0)):  # noqa: B008
+    answer = oracle(inputs)
+    kept = np.flatnonzero(answer["item_ids"][0] != "")
+    answer["item_ids"][0, kept] = state.permutation(answer["item_ids"][0, kept])
+    return answer
+
+
+WRONG = [
+    returns_the_first_twice,
+    ignores_exclusions,
+    invents_an_item,
+    stops_one_short,
+    drops_the_tail,
+    scores_the_tail,
+    puts_the_tail_first,
+    knows_no_propensity,
+    scores_nan,
+    answers_anew_each_time,
+]
+
+
+def test_contract_accepts_the_oracle():
+    check_contract(oracle)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_contract_checker_rejects(wrong):
+    with pytest.raises(ValueError, match=r"should"):
+        check_contract(wrong)
+
+
+def test_edge_cases_take_one_user_and_keep_features():
+    template = recommend_inputs("ana", ["i00"], [], 4)
+    rows = {
+        name: array if name == "k" else np.repeat(array, 3, axis=0)
+        for name, array in template.items()
+    }
+    for case in edge_cases(rows, ITEM_IDS):
+        assert set(case.inputs) == set(template)
+        assert {len(a) for name, a in case.inputs.items() if name != "k"} == {1}
