@@ -58,7 +58,7 @@ class GateReport(Artifact):
 class ItemIndex(Artifact):
     """Item embeddings ready to be searched.
 
-    `item_ids.txt` (one id a line) and `embeddings.npy` (float32 [items, dim]) in the
+    `item_ids.json` (a list) and `embeddings.npy` (float32 [items, dim]) in the
     same order; `index.json`: the kind of index the recommender builds on them and its
     measured recall against exact search.
     """

@@ -60,8 +60,7 @@ class TestLog:
         interactions: all events of all splits, oldest split first.
         is_train: [N] bool, events the model learnt from.
         is_test: [N] bool, events to predict.
-        histories: [N] arrays of catalogue rows (>= 0): the history features.
-        num_items: size of the catalogue.
+        histories: [N, items] how often each item is in each event's history feature.
     """
 
     __test__ = False  # not a test class, whatever pytest reads into the name
@@ -69,8 +68,12 @@ class TestLog:
     interactions: Interactions
     is_train: np.ndarray
     is_test: np.ndarray
-    histories: list[np.ndarray]
-    num_items: int
+    histories: scipy.sparse.csr_matrix
+
+    @property
+    def num_items(self) -> int:
+        """Size of the catalogue."""
+        return self.histories.shape[1]
 
 
 def evaluate_retrieval(
@@ -112,9 +115,7 @@ def evaluate_retrieval(
     figures["test"] = {
         "events": len(rows),
         "users": len(np.unique(users)),
-        "events_without_history": int(
-            sum(len(log.histories[row]) == 0 for row in rows)
-        ),
+        "events_without_history": int((log.histories[rows].getnnz(axis=1) == 0).sum()),
     }
     return figures
 
@@ -125,21 +126,11 @@ def _baselines(log: TestLog) -> dict[str, Scorer]:
     popularity = popularity_scores(items[train], log.num_items)
     similarity = item_knn_similarity(users[train], items[train], log.num_items)
 
-    def score_by_neighbours(rows: np.ndarray) -> np.ndarray:
-        histories = [log.histories[row] for row in rows]
-        lengths = [len(history) for history in histories]
-        owner = np.repeat(np.arange(len(rows)), lengths)
-        columns = np.concatenate([*histories, np.zeros(0, np.int64)]).astype(np.int64)
-        bags = scipy.sparse.csr_matrix(
-            (np.ones(len(columns)), (owner, columns)), shape=(len(rows), log.num_items)
-        )
-        return (bags @ similarity).toarray()
-
     return {
         "popularity": lambda rows: np.broadcast_to(
             popularity, (len(rows), log.num_items)
         ),
-        "item_knn": score_by_neighbours,
+        "item_knn": lambda rows: (log.histories[rows] @ similarity).toarray(),
     }
 
 

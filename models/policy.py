@@ -6,35 +6,14 @@ it; the product over a slate is the slate's probability. Both policies here have
 closed form.
 """
 
-import enum
-
 import numpy as np
 import tensorflow as tf
-from pydantic import BaseModel, ConfigDict, Field
+
+from models.policy_settings import PolicyName, PolicySettings
 
 # Finite, so that a difference of two of them is 0 and not NaN.
 _IMPOSSIBLE = -1e30
 _UNIFORM_BITS = 53
-
-
-class PolicyName(enum.Enum):
-    """The policies a recommender can be exported with."""
-
-    GREEDY = "greedy"  # the best logits in order; every propensity is 1
-    SOFTMAX = "softmax"  # drawn without replacement, P proportional to exp(logit / T)
-
-
-class PolicySettings(BaseModel):
-    """How the recommender explores: the `policy` section of a config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: PolicyName = Field(
-        default=PolicyName.GREEDY, description="`greedy`, or `softmax` to explore."
-    )
-    temperature: float = Field(
-        default=0.1, gt=0, description="T of the softmax policy, in units of the logit."
-    )
 
 
 def select_slate(

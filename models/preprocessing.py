@@ -168,23 +168,6 @@ def raw_features(
     return raw
 
 
-def input_signature(catalog: FeatureCatalog, *sides: Side) -> dict[str, tf.TensorSpec]:
-    """Returns the tensors `raw_features` reads for the given sides, by example key."""
-    spec = {}
-    if Side.USER in sides:
-        spec[USER_ID] = tf.TensorSpec([None], tf.string, USER_ID)
-        spec[HISTORY] = tf.TensorSpec([None, None], tf.string, HISTORY)
-    if Side.ITEM in sides:
-        spec[ITEM_ID] = tf.TensorSpec([None], tf.string, ITEM_ID)
-    for key, feature in catalog.features(*sides):
-        shape = (
-            [None, None] if feature.kind is FeatureKind.MULTI_CATEGORICAL else [None]
-        )
-        dtype = tf.float32 if feature.kind is FeatureKind.NUMERIC else tf.string
-        spec[key] = tf.TensorSpec(shape, dtype, key)
-    return spec
-
-
 def _pushed_right(values: tf.Tensor) -> tf.Tensor:
     """Moves the "" of each row before its values, keeping the order: [B, T] -> [B, T].
 

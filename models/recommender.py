@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from models.index import Index
 from models.policy import PolicySettings, select_slate
-from models.preprocessing import input_signature, raw_features
-from schemas.features import HISTORY, USER_ID, FeatureCatalog, Side
+from models.preprocessing import raw_features
+from models.signatures import QUERY_SIDES, input_signature
+from schemas.features import HISTORY, USER_ID, FeatureCatalog
 
 EXCLUDE = "exclude_item_ids"
 NUM_ITEMS = "k"
 SEED = "seed"
-_QUERY_SIDES = (Side.USER, Side.CONTEXT)
 _FINGERPRINT_RANGE = 2**62
 
 Tensors = dict[str, tf.Tensor]
@@ -102,7 +102,7 @@ class Recommender(tf.Module):
             excluded; where fewer than k exist, the tail is "", 0, 0.
         """
         k = tf.maximum(k, 0)
-        query = self._transform(raw_features(inputs, self._catalog, *_QUERY_SIDES))
+        query = self._transform(raw_features(inputs, self._catalog, *QUERY_SIDES))
         banned = self._rows.lookup(tf.concat([inputs[HISTORY], exclude], axis=1))
         rows = self._retrieve(self._embed_query(query), tf.sort(banned, axis=1), k)
         is_candidate = rows >= 0  # [B, C]
@@ -156,7 +156,7 @@ class Recommender(tf.Module):
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Returns `serving_default` and `recommend`, ready for `tf.saved_model.save`."""
-        query = input_signature(self._catalog, *_QUERY_SIDES)
+        query = input_signature(self._catalog, *QUERY_SIDES)
 
         @tf.function(input_signature=[query])
         def serving_default(inputs: Tensors) -> Tensors:

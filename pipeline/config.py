@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from components.validate_serving import ServingValidationSettings
+from models.index_settings import IndexSettings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.evaluate_ranking import RankingGateSettings
 from components.evaluate_retrieval import RetrievalGateSettings
 from components.ingestion.settings import DataSettings, ValidationSettings
 from components.push_release import PushSettings
-from components.validate_serving import ServingValidationSettings
-from models.index import IndexSettings
-from models.policy import PolicySettings
+from components.record_release_settings import ExportGateSettings
+from models.policy_settings import PolicySettings
 from models.ranking.settings import RankingSettings
 from models.retrieval.settings import RetrievalSettings
 from schemas.features import FeatureCatalog
@@ -54,6 +55,9 @@ class GateSettings(BaseModel):
     )
     ranking: RankingGateSettings = Field(
         default=RankingGateSettings(), description="When a ranking model is refused."
+    )
+    export: ExportGateSettings = Field(
+        default=ExportGateSettings(), description="When exported models are refused."
     )
     serving: ServingValidationSettings = Field(
         default=ServingValidationSettings(), description="When a release is refused."

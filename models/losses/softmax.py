@@ -68,6 +68,45 @@ def mask_accidental_hits(logits: tf.Tensor, candidate_ids: tf.Tensor) -> tf.Tens
     return tf.where(is_hit, tf.constant(float("-inf"), logits.dtype), logits)
 
 
+def mask_known_positives(
+    logits: tf.Tensor, candidate_ids: tf.Tensor, known_ids: tf.Tensor
+) -> tf.Tensor:
+    """Gives probability 0 to candidates that a row's user is known to like already.
+
+    masked[b, c] = -inf          if c != b and candidate_ids[c] in known_ids[b]
+                   logits[b, c]  otherwise
+
+    Where items already met are not recommended again, ranking them low is nothing to
+    learn, and as negatives they teach the towers to dislike what the user likes.
+
+    Args:
+        logits: [B, C] float, C >= B; the positive of row b is column b and stays.
+        candidate_ids: [C] integer, > 0.
+        known_ids: [B, T] integer, 0 pads.
+
+    Returns:
+        masked: [B, C], same dtype as `logits`.
+    """
+    num_rows, num_candidates = tf.shape(logits)[0], tf.shape(candidate_ids)[0]
+    # Number the ids by first appearance: candidates come first, so the numbers below
+    # `num_distinct` are theirs, and a [B, num_distinct] table replaces B * T * C
+    # comparisons.
+    both = tf.concat([candidate_ids, tf.reshape(known_ids, [-1])], axis=0)
+    _, numbers = tf.unique(both)  # [C + B * T] int32
+    candidates, known = tf.split(numbers, [num_candidates, tf.size(known_ids)])
+    num_distinct = tf.reduce_max(candidates) + 1
+    known = tf.minimum(tf.reshape(known, tf.shape(known_ids)), num_distinct)
+    rows = tf.broadcast_to(tf.range(num_rows)[:, tf.newaxis], tf.shape(known))
+    is_known = tf.tensor_scatter_nd_update(
+        tf.zeros([num_rows, num_distinct + 1], tf.bool),
+        tf.stack([rows, known], axis=-1),
+        tf.ones(tf.shape(known), tf.bool),
+    )
+    is_hit = tf.gather(is_known, candidates, axis=1)  # [B, C]
+    is_hit = tf.linalg.set_diag(is_hit, tf.zeros([num_rows], tf.bool))
+    return tf.where(is_hit, tf.constant(float("-inf"), logits.dtype), logits)
+
+
 def negative_log_likelihood(logits: tf.Tensor) -> tf.Tensor:
     """Returns -log softmax(logits)[b, b] for each row.
 
@@ -89,13 +128,15 @@ def in_batch_softmax_loss(
     log_q: tf.Tensor | None = None,
     rewards: tf.Tensor | None = None,
     temperature: float = 1.0,
+    known_positives: tuple[tf.Tensor, tf.Tensor] | None = None,
 ) -> tf.Tensor:
     """Returns the reward-weighted, bias-corrected softmax loss of a batch.
 
     logits[b, c] = <queries[b], candidates[c]> / temperature - log_q[c]
     loss         = 1/B sum_b rewards[b] * (logsumexp_c logits[b, c] - logits[b, b])
 
-    where c runs over the candidates that are not another copy of row b's positive.
+    where c runs over the candidates that are not another copy of row b's positive, nor
+    another known positive of its user.
 
     Args:
         queries: [B, K] float, of unit length.
@@ -105,6 +146,8 @@ def in_batch_softmax_loss(
         rewards: [B] float, r_b >= 0; None weighs every row 1.
         temperature: > 0. Serving ranks by the inner product alone, which the
             temperature and the correction do not enter.
+        known_positives: ([C] candidate ids, [B, T] each user's known positives), see
+            `mask_known_positives`; None masks none of them.
 
     Returns:
         loss: scalar, same dtype as `queries`. The mean is over B, not over the sum of
@@ -132,6 +175,8 @@ def in_batch_softmax_loss(
         logits = logq_corrected(logits, log_q)
     if candidate_ids is not None:
         logits = mask_accidental_hits(logits, candidate_ids)
+    if known_positives is not None:
+        logits = mask_known_positives(logits, *known_positives)
     nll = negative_log_likelihood(logits)
     if rewards is not None:
         _check_rank("rewards", rewards, 1)

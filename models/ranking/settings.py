@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.ranking.deepfm import DeepFMSettings
+from models.ranking.deepfm_settings import DeepFMSettings
 
 
 class RankingSettings(BaseModel):

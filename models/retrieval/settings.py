@@ -21,9 +21,15 @@ class RetrievalSettings(BaseModel):
         ge=0,
         description="Epochs without a better recall on the eval split before stopping.",
     )
-    learning_rate: float = Field(default=0.001, gt=0, description="Adam's step size.")
+    learning_rate: float = Field(default=0.003, gt=0, description="AdamW's step size.")
+    weight_decay: float = Field(
+        default=0.01, ge=0, description="AdamW's decay of every weight, a step."
+    )
     dropout: float = Field(
-        default=0.2, ge=0, lt=1, description="Share of input units dropped in training."
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="Share of history events and of item units dropped in training.",
     )
     sampling_correction: bool = Field(
         default=True,

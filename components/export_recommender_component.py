@@ -1,0 +1,100 @@
+"""ExportRecommender: the four models of a release as a TFX component."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx.dsl.component.experimental.annotations import (
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from components.artifacts import (
+    Catalog,
+    Evaluation,
+    GateReport,
+    ItemIndex,
+    ReleaseBundle,
+)
+from components.build_index import ITEMS_EXAMPLES, read_vectors, run_in_batches
+from components.export_recommender import ExportSettings, export_models
+from components.gate_file import publish_gate
+from components.offline_recommendation import OfflineModels
+from components.read_examples import read_serialized
+from components.record_release import ExportGateSettings, judge_export, record_release
+from components.recorded_requests import requests_of_test_users
+from models.index import recall_against_exact
+
+_RECALL_CUTOFF = 100
+
+
+@component
+def ExportRecommender(
+    interactions: InputArtifact[standard_artifacts.Examples],
+    catalog: InputArtifact[Catalog],
+    transform_graph: InputArtifact[standard_artifacts.TransformGraph],
+    retrieval_model: InputArtifact[standard_artifacts.Model],
+    ranking_model: InputArtifact[standard_artifacts.Model],
+    index: InputArtifact[ItemIndex],
+    bundle: OutputArtifact[ReleaseBundle],
+    evaluation: OutputArtifact[Evaluation],
+    report: OutputArtifact[GateReport],
+    export_json: Parameter[str],
+    settings_json: Parameter[str],
+) -> None:
+    """Exports the models and compares them with the offline computation.
+
+    Args:
+        interactions: its test users' requests are tried and recorded.
+        catalog: the items.
+        transform_graph: of Transform.
+        retrieval_model: of the retrieval Trainer.
+        ranking_model: of the ranking Trainer.
+        index: the item vectors.
+        bundle: receives the models.
+        evaluation: receives `metrics.json`: the agreement, and the index's recall.
+        report: receives the gate's answer.
+        export_json: an `ExportSettings`.
+        settings_json: an `ExportGateSettings`.
+    """
+    export = ExportSettings.model_validate_json(export_json)
+    settings = ExportGateSettings.model_validate_json(settings_json)
+    retrieval_dir = path_utils.serving_model_path(retrieval_model.uri)
+    ranking_dir = path_utils.serving_model_path(ranking_model.uri)
+    vectors = read_vectors(index.uri)
+    indexes = export_models(
+        vectors,
+        catalog.uri,
+        transform_graph.uri,
+        retrieval_dir,
+        ranking_dir,
+        export,
+        bundle.uri,
+    )
+    items = read_serialized([str(Path(catalog.uri) / ITEMS_EXAMPLES)])
+    offline = OfflineModels(
+        tf.saved_model.load(retrieval_dir).signatures["query_examples"],
+        tf.saved_model.load(ranking_dir).signatures["serving_default"],
+        vectors,
+        items,
+    )
+    spec = tft.TFTransformOutput(transform_graph.uri).raw_feature_spec()
+    requests = requests_of_test_users(
+        interactions.uri, spec, export.catalog, settings.num_users
+    )
+    query_vectors = run_in_batches(
+        offline.embed_query,
+        np.array([request.example for request in requests], object),
+        "embeddings",
+    )
+    recorded = record_release(Path(bundle.uri), requests, offline, export)
+    recall = recall_against_exact(*indexes, query_vectors, _RECALL_CUTOFF)
+    figures = recorded.figures | {f"recall@{_RECALL_CUTOFF}": recall}
+    (Path(evaluation.uri) / "metrics.json").write_text(json.dumps(figures, indent=2))
+    publish_gate(judge_export(figures, settings), report)

@@ -1,0 +1,139 @@
+"""Recommends the slow way: stage by stage, outside the fused graph.
+
+The fused recommender is compared with this. It starts from the ingested tf.Examples, as
+training does, not from a request's tensors; it searches and excludes with NumPy, and
+ranks by joining each candidate's example to the user's. What both share is the trained
+models, so a difference is an error of the fused graph, of the transform at serving, or
+of the server.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from components.build_index import ItemVectors, run_in_batches
+from models.policy_settings import PolicyName, PolicySettings
+from schemas.features import FeatureCatalog, Side
+
+_UINT64 = np.uint64
+_FINGERPRINT_RANGE = 2**62
+
+
+@dataclasses.dataclass(frozen=True)
+class OfflineModels:
+    """The trained stages: signatures on serialized tf.Examples."""
+
+    embed_query: Callable  # SavedModel signature: examples -> embeddings
+    rank: Callable  # SavedModel signature: examples -> scores
+    vectors: ItemVectors
+    item_examples: np.ndarray  # [N] serialized, in the order of `vectors`
+
+
+@dataclasses.dataclass(frozen=True)
+class Slate:
+    """What one user is shown."""
+
+    item_ids: list[str]
+    scores: np.ndarray
+    propensities: np.ndarray
+
+
+def recommend_offline(
+    models: OfflineModels,
+    query_example: bytes,
+    history: Sequence[str],
+    exclude: Sequence[str],
+    k: int,
+    seed: int,
+    num_candidates: int,
+    policy: PolicySettings,
+    catalog: FeatureCatalog,
+) -> Slate:
+    """Answers one request.
+
+    Args:
+        models: the trained stages.
+        query_example: serialized tf.Example that holds the user's side.
+        history: item ids of the request's history.
+        exclude: item ids not to return.
+        k: how many items.
+        seed: of the policy.
+        num_candidates: how many items are ranked.
+        policy: how the ranked become a slate.
+        catalog: the declared features.
+
+    Returns:
+        At most `k` items, first shown first.
+    """
+    user = run_in_batches(
+        models.embed_query, np.array([query_example], object), "embeddings"
+    )
+    similarity = models.vectors.embeddings @ user[0]
+    banned = {*history, *exclude}
+    allowed = [
+        row
+        for row in np.argsort(-similarity, kind="stable")
+        if models.vectors.item_ids[row] not in banned
+    ][: max(k, num_candidates)]
+    pairs = [
+        join_examples(query_example, models.item_examples[row], catalog)
+        for row in allowed
+    ]
+    scores = run_in_batches(models.rank, np.array(pairs, object), "scores")
+    scores64 = scores.astype(np.float64)
+    logits = np.log(scores64) - np.log1p(-scores64)
+    ids = [models.vectors.item_ids[row] for row in allowed]
+    order, propensities = choose(logits, ids, seed, policy)
+    order, propensities = order[:k], propensities[:k]
+    return Slate([ids[i] for i in order], scores[order], propensities)
+
+
+def join_examples(query: bytes, item: bytes, catalog: FeatureCatalog) -> bytes:
+    """Returns the user's side of one tf.Example joined to the item's side of another."""
+    item_keys = {"item_id", *(key for key, _ in catalog.features(Side.ITEM))}
+    joined = tf.train.Example.FromString(query)
+    for key in item_keys:
+        joined.features.feature.pop(key, None)
+    for key, feature in tf.train.Example.FromString(item).features.feature.items():
+        if key in item_keys:
+            joined.features.feature[key].CopyFrom(feature)
+    return joined.SerializeToString()
+
+
+def choose(
+    logits: np.ndarray, item_ids: Sequence[str], seed: int, policy: PolicySettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Orders candidates by the policy; see `models.policy.select_slate`.
+
+    Returns:
+        (order, propensities), both [C], the propensities in that order.
+    """
+    if policy.name is PolicyName.GREEDY:
+        return np.argsort(-logits, kind="stable"), np.ones(len(logits))
+    scaled = logits / policy.temperature
+    keys = tf.strings.to_hash_bucket_fast(list(item_ids), _FINGERPRINT_RANGE).numpy()
+    order = np.argsort(-(scaled + gumbel(seed, keys)), kind="stable")
+    weights = np.exp(scaled[order] - scaled.max())
+    propensities = np.zeros(len(order))
+    for position in range(len(order)):
+        rest = weights[position:].sum()
+        propensities[position] = weights[position] / rest if rest > 0 else 1.0
+    return order, propensities
+
+
+def gumbel(seed: int, keys: np.ndarray) -> np.ndarray:
+    """Returns [C] the noise of `models.policy.gumbel_noise` for one seed, in NumPy."""
+    with np.errstate(over="ignore"):  # wrapping around 2^64 is the point
+        mixed = _splitmix64(np.array([seed], np.int64).astype(_UINT64))
+        bits = _splitmix64(mixed + keys.astype(_UINT64)) >> _UINT64(11)
+    uniform = (bits.astype(np.float64) + 0.5) / 2.0**53
+    return -np.log(-np.log(uniform))
+
+
+def _splitmix64(x: np.ndarray) -> np.ndarray:
+    x = x + _UINT64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> _UINT64(30))) * _UINT64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> _UINT64(27))) * _UINT64(0x94D049BB133111EB)
+    return x ^ (x >> _UINT64(31))

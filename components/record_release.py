@@ -1,0 +1,160 @@
+"""Do the exported models answer like the trained stages? Records what they answered.
+
+Real requests go to the bundle's SavedModels, reloaded in this process, and to the slow
+offline path; the answers are compared, kept for ValidateServing, and the requests become
+the models' warm-up.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
+
+from components.export_recommender import ExportSettings
+from components.gate import GateResult, at_least
+from components.offline_recommendation import (
+    OfflineModels,
+    join_examples,
+    recommend_offline,
+)
+from components.record_release_settings import ExportGateSettings
+from components.recorded_requests import UserRequest
+from models.scann_ops import register_scann_ops
+from serving import tensor_codec
+from serving.recorded import EXPECTED_FILE, RecordedCase, write_expected
+from serving.warmup import write_warmup
+
+_TOP = 10
+_NUM_WARMUP = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedRelease:
+    """What was recorded, and how well it agreed."""
+
+    cases: list[RecordedCase]
+    figures: dict[str, float]
+
+
+def record_release(
+    bundle_dir: Path,
+    requests: list[UserRequest],
+    offline: OfflineModels,
+    settings: ExportSettings,
+) -> RecordedRelease:
+    """Asks the bundle's models and the offline path the same, one user at a time.
+
+    Args:
+        bundle_dir: folder with the four SavedModels; receives warm-up requests and
+            `expected.json`.
+        requests: the users' requests; the seed of request i is i.
+        offline: the trained stages.
+        settings: what the models were exported with.
+
+    Returns:
+        The cases, and `users`, `offline_agreement`, `index_agreement`.
+    """
+    register_scann_ops()
+    loaded = {
+        name: tf.saved_model.load(str(bundle_dir / name))
+        for name in ("recommender", "recommender_exact", "retrieval", "ranking")
+    }
+    cases: dict[str, list[RecordedCase]] = {name: [] for name in loaded}
+    agreed, kept = [], []
+    for seed, request in enumerate(requests):
+        inputs = request.to_recommend(_TOP, seed)
+        exact = call(loaded["recommender_exact"], "recommend", inputs)
+        approximate = call(loaded["recommender"], "recommend", inputs)
+        slate = recommend_offline(
+            offline,
+            request.example,
+            request.history,
+            (),
+            _TOP,
+            seed,
+            settings.num_candidates,
+            settings.policy,
+            settings.catalog,
+        )
+        shown = [item.decode() for item in exact["item_ids"][0] if item]
+        agreed.append(shown == slate.item_ids)
+        kept.append(np.isin(exact["item_ids"][0], approximate["item_ids"][0]).mean())
+        cases["recommender_exact"].append(
+            RecordedCase("recommender_exact", "recommend", inputs, exact)
+        )
+        cases["recommender"].append(
+            RecordedCase("recommender", "recommend", inputs, approximate)
+        )
+        cases["retrieval"].append(
+            _recorded(loaded, "retrieval", "serving_default", request.inputs)
+        )
+        example = join_examples(
+            request.example, offline.item_examples[0], settings.catalog
+        )
+        cases["ranking"].append(
+            _recorded(
+                loaded,
+                "ranking",
+                "serving_default",
+                {"examples": np.array([example], object)},
+            )
+        )
+    for name, recorded in cases.items():
+        write_warmup(
+            bundle_dir / name, [_warmup_request(c) for c in recorded[:_NUM_WARMUP]]
+        )
+    everything = [case for recorded in cases.values() for case in recorded]
+    write_expected(bundle_dir / EXPECTED_FILE, everything)
+    figures = {
+        "users": len(requests),
+        "offline_agreement": float(np.mean(agreed)),
+        "index_agreement": float(np.mean(kept)),
+    }
+    return RecordedRelease(everything, figures)
+
+
+def judge_export(figures: dict[str, float], settings: ExportGateSettings) -> GateResult:
+    """Decides whether the exported models may go on to be served."""
+    checks = [
+        at_least("users compared", figures["users"], 1),
+        at_least(
+            f"top {_TOP} equal to the offline computation, share of users",
+            figures["offline_agreement"],
+            settings.min_offline_agreement,
+        ),
+        at_least(
+            f"share of the exact top {_TOP} that the index keeps",
+            figures["index_agreement"],
+            settings.min_index_agreement,
+        ),
+    ]
+    return GateResult("export", tuple(checks))
+
+
+def call(model, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Calls a loaded SavedModel's signature with arrays."""
+    tensors = {
+        name: tf.constant(values, tf.string)
+        if values.dtype == object
+        else tf.constant(values)
+        for name, values in inputs.items()
+    }
+    outputs = model.signatures[signature](**tensors)
+    return {name: values.numpy() for name, values in outputs.items()}
+
+
+def _recorded(loaded, model: str, signature: str, inputs: dict) -> RecordedCase:
+    return RecordedCase(
+        model, signature, inputs, call(loaded[model], signature, inputs)
+    )
+
+
+def _warmup_request(case: RecordedCase) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = case.model
+    request.model_spec.signature_name = case.signature
+    for name, array in case.inputs.items():
+        request.inputs[name].CopyFrom(tensor_codec.encode(array))
+    return request

@@ -1,0 +1,144 @@
+"""Trains the two towers inside TFX's Trainer and saves what the later stages call.
+
+The number of epochs is found on the eval split, which is later in time than the train
+split; then the model is trained afresh for as many epochs on both, so that the latest
+events are not lost to it. The test split is never read here.
+"""
+
+from pathlib import Path
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models.feature_space import FeatureSpace
+from models.preprocessing import feature_space
+from models.retrieval.callbacks import EvalRecall, FrequencyHistogram
+from models.retrieval.settings import RetrievalSettings
+from models.retrieval.two_tower import Tensors, TwoTower
+from models.signatures import QUERY_SIDES, example_spec, transformed_signature
+from models.training_input import transformed_batches
+from schemas.features import FeatureCatalog, Side
+
+
+def run_fn(fn_args) -> None:
+    """Trains and saves; called by TFX's Trainer.
+
+    Args:
+        fn_args: TFX's `FnArgs`; `custom_config` holds `catalog` (FeatureCatalog) and
+            `settings` (RetrievalSettings), both as JSON. Writes a SavedModel to
+            `serving_model_dir` and TensorBoard logs to `model_run_dir`.
+    """
+    catalog = FeatureCatalog.model_validate_json(fn_args.custom_config["catalog"])
+    settings = RetrievalSettings.model_validate_json(fn_args.custom_config["settings"])
+    transform = tft.TFTransformOutput(fn_args.transform_output)
+    space = feature_space(catalog, transform)
+    logs = Path(fn_args.model_run_dir)
+    epochs = find_num_epochs(
+        space, settings, transform, fn_args.train_files, fn_args.eval_files, logs
+    )
+    model = fit(
+        space,
+        settings,
+        transform,
+        [*fn_args.train_files, *fn_args.eval_files],
+        epochs,
+        [
+            tf.keras.callbacks.TensorBoard(str(logs / "refit"), update_freq=10),
+            FrequencyHistogram(logs / "refit"),
+        ],
+    )
+    module = RetrievalModule(model, space, catalog, transform)
+    tf.saved_model.save(
+        module, fn_args.serving_model_dir, signatures=module.signatures()
+    )
+
+
+def find_num_epochs(
+    space: FeatureSpace,
+    settings: RetrievalSettings,
+    transform: tft.TFTransformOutput,
+    train_files: list[str],
+    eval_files: list[str],
+    logs: Path,
+) -> int:
+    """Returns after how many epochs recall on the eval split was best."""
+    recall = EvalRecall(
+        space, settings, transform, train_files, eval_files, logs / "search"
+    )
+    tensorboard = tf.keras.callbacks.TensorBoard(str(logs / "search"), update_freq=10)
+    callbacks = [recall, tensorboard]
+    fit(space, settings, transform, train_files, settings.max_epochs, callbacks)
+    return recall.best_epoch + 1
+
+
+def fit(
+    space: FeatureSpace,
+    settings: RetrievalSettings,
+    transform: tft.TFTransformOutput,
+    files: list[str],
+    epochs: int,
+    callbacks: list[tf.keras.callbacks.Callback],
+) -> TwoTower:
+    """Trains a fresh model.
+
+    Raises:
+        ValueError: if the files hold fewer rows than two.
+    """
+    tf.keras.utils.set_random_seed(settings.seed)
+    model = TwoTower(space, settings)
+    model.compile(
+        tf.keras.optimizers.AdamW(settings.learning_rate, settings.weight_decay)
+    )
+    batches = transformed_batches(
+        files, transform, settings.batch_size, shuffle_seed=settings.seed
+    )
+    model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
+    return model
+
+
+class RetrievalModule(tf.Module):
+    """What is saved: the towers over transformed tensors and over tf.Examples.
+
+    Functions: `embed_query(transformed) -> [B, K]` and `embed_candidates(transformed) ->
+    [B, K]`. Signatures: `query_examples` and `candidate_examples`, which take `examples`
+    (serialized raw tf.Examples) and give `embeddings`.
+    """
+
+    def __init__(
+        self,
+        model: TwoTower,
+        space: FeatureSpace,
+        catalog: FeatureCatalog,
+        transform: tft.TFTransformOutput,
+    ) -> None:
+        super().__init__(name="retrieval")
+        self._model = model
+        self._catalog = catalog
+        self._layer = transform.transform_features_layer()
+        self._raw_spec = transform.raw_feature_spec()
+        self.embed_query = tf.function(
+            model.embed_query,
+            input_signature=[transformed_signature(space, space.query_names)],
+        )
+        self.embed_candidates = tf.function(
+            model.embed_candidates,
+            input_signature=[transformed_signature(space, space.candidate_names)],
+        )
+
+    def signatures(self) -> dict:
+        """Returns the signatures, ready for `tf.saved_model.save`."""
+
+        def embed_examples(sides, embed):
+            spec = example_spec(self._raw_spec, self._catalog, *sides)
+
+            @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
+            def signature(examples: tf.Tensor) -> Tensors:
+                raw = tf.io.parse_example(examples, spec)
+                return {"embeddings": embed(self._layer(raw))}
+
+            return signature.get_concrete_function()
+
+        return {
+            "query_examples": embed_examples(QUERY_SIDES, self.embed_query),
+            "candidate_examples": embed_examples([Side.ITEM], self.embed_candidates),
+        }

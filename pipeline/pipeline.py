@@ -1,0 +1,220 @@
+"""What runs: the stages from an event log to a pushed release, and what feeds what.
+
+Conditions, not exceptions, hold the line: a stage behind a gate runs only where the
+gate's report is blessed, so a refusal is recorded, with its reason, as an artifact.
+"""
+
+import json
+
+import tensorflow_model_analysis as tfma
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.types.channel import union
+
+from components.artifacts import Release
+from components.build_index_component import BuildIndex
+from components.evaluate_ranking_component import EvaluateRanking
+from components.evaluate_retrieval_component import EvaluateRetrieval
+from components.export_recommender import ExportSettings
+from components.export_recommender_component import ExportRecommender
+from components.ingest_events_component import IngestEvents
+from components.push_release_component import PushRelease
+from components.validate_examples_component import ValidateExamples
+from components.validate_serving_component import ValidateServing
+from pipeline.config import TandemConfig
+from schemas.features import LABEL
+
+RANKER = "deepfm"
+
+
+def create_pipeline(
+    config: TandemConfig,
+    pipeline_root: str,
+    serving_root: str,
+    schema_dir: str,
+    input_fingerprint: str,
+    metadata_connection_config=None,
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline; all it depends on is in its arguments.
+
+    Args:
+        config: with which values.
+        pipeline_root: where artifacts go.
+        serving_root: where releases are pushed.
+        schema_dir: folder of the curated schema, as `schema.pbtxt`.
+        input_fingerprint: changes when the log does; see `sources.input_fingerprint`.
+        metadata_connection_config: of ML Metadata; None leaves it to the orchestrator.
+    """
+    catalog_json = config.features.model_dump_json()
+    last_release = tfx.dsl.Resolver(
+        strategy_class=tfx.dsl.experimental.LatestArtifactStrategy,
+        release=tfx.dsl.Channel(type=Release),
+    ).with_id("LastRelease")
+    ingest = IngestEvents(
+        settings_json=config.data.model_dump_json(),
+        catalog_json=catalog_json,
+        input_fingerprint=input_fingerprint,
+    )
+    statistics = tfx.components.StatisticsGen(examples=ingest.outputs["impressions"])
+    schema = tfx.components.ImportSchemaGen(schema_file=f"{schema_dir}/schema.pbtxt")
+    validator = tfx.components.ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    )
+    data_gate = ValidateExamples(
+        anomalies=validator.outputs["anomalies"],
+        summary=ingest.outputs["summary"],
+        settings_json=config.gates.data.model_dump_json(),
+    )
+    nodes = [last_release, ingest, statistics, schema, validator, data_gate]
+    with tfx.dsl.Cond(is_blessed(data_gate)):
+        transform = tfx.components.Transform(
+            # Both kinds of rows: an item that was shown but never liked has an id too.
+            examples=union([ingest.outputs["interactions"], ingest.outputs["impressions"]]),
+            schema=schema.outputs["schema"],
+            preprocessing_fn="models.preprocessing.preprocessing_fn",
+            custom_config={"catalog": catalog_json},
+            materialize=False,
+            splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=[]),
+        )
+        nodes += [
+            transform,
+            *_model_stages(config, ingest, transform, schema, last_release, serving_root),
+        ]
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=pipeline_root,
+        components=nodes,
+        enable_cache=True,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=list(config.beam_pipeline_args),
+    )
+
+
+def _model_stages(
+    config: TandemConfig,
+    ingest: BaseNode,
+    transform: BaseNode,
+    schema: BaseNode,
+    last_release: BaseNode,
+    serving_root: str,
+) -> list[BaseNode]:
+    """Returns the stages from the transform graph to the pushed release."""
+    interactions, impressions = (
+        ingest.outputs["interactions"],
+        ingest.outputs["impressions"],
+    )
+    catalog = ingest.outputs["catalog"]
+    retrieval = _trainer("retrieval", config, interactions, transform, schema)
+    index = BuildIndex(catalog=catalog, model=retrieval.outputs["model"])
+    retrieval_gate = EvaluateRetrieval(
+        interactions=interactions,
+        catalog=catalog,
+        model=retrieval.outputs["model"],
+        index=index.outputs["index"],
+        settings_json=config.gates.retrieval.model_dump_json(),
+        last_release=last_release.outputs["release"],
+    )
+    ranking = _trainer("ranking", config, impressions, transform, schema)
+    evaluator = tfx.components.Evaluator(
+        examples=impressions,
+        example_splits=["test"],
+        model=ranking.outputs["model"],
+        eval_config=ranking_eval_config(),
+    )
+    ranking_gate = EvaluateRanking(
+        impressions=impressions,
+        model=ranking.outputs["model"],
+        tfma_evaluation=evaluator.outputs["evaluation"],
+        settings_json=config.gates.ranking.model_dump_json(),
+        model_name=RANKER,
+        last_release=last_release.outputs["release"],
+    )
+    nodes = [retrieval, index, retrieval_gate, ranking, evaluator, ranking_gate]
+    with tfx.dsl.Cond(is_blessed(retrieval_gate)), tfx.dsl.Cond(is_blessed(ranking_gate)):
+        export = ExportRecommender(
+            interactions=interactions,
+            catalog=catalog,
+            transform_graph=transform.outputs["transform_graph"],
+            retrieval_model=retrieval.outputs["model"],
+            ranking_model=ranking.outputs["model"],
+            index=index.outputs["index"],
+            export_json=_export_settings(config).model_dump_json(),
+            settings_json=config.gates.export.model_dump_json(),
+        )
+        with tfx.dsl.Cond(is_blessed(export)):
+            serving_gate = ValidateServing(
+                bundle=export.outputs["bundle"],
+                catalog=catalog,
+                settings_json=config.gates.serving.model_dump_json(),
+            )
+            with tfx.dsl.Cond(is_blessed(serving_gate)):
+                push = PushRelease(
+                    bundle=export.outputs["bundle"],
+                    catalog=catalog,
+                    profiles=ingest.outputs["profiles"],
+                    validation=serving_gate.outputs["report"],
+                    serving_root=serving_root,
+                    settings_json=config.push.model_dump_json(),
+                )
+    return [*nodes, export, serving_gate, push]
+
+
+def is_blessed(gate: BaseNode):
+    """Returns the condition that a gate's report is blessed."""
+    return gate.outputs["report"].future()[0].property("blessed") == 1
+
+
+def _trainer(
+    name: str,
+    config: TandemConfig,
+    examples: tfx.types.BaseChannel,
+    transform: BaseNode,
+    schema: BaseNode,
+) -> tfx.components.Trainer:
+    """Returns the Trainer that runs `models.<name>.trainer.run_fn`."""
+    return tfx.components.Trainer(
+        run_fn=f"models.{name}.trainer.run_fn",
+        examples=examples,
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema.outputs["schema"],
+        train_args=tfx.proto.TrainArgs(splits=["train"]),
+        eval_args=tfx.proto.EvalArgs(splits=["eval"]),
+        custom_config={
+            "catalog": config.features.model_dump_json(),
+            "settings": getattr(config, name).model_dump_json(),
+        },
+    ).with_id(f"Trainer.{name}")
+
+
+def ranking_eval_config() -> tfma.EvalConfig:
+    """Returns what TFMA measures of a ranker."""
+    metrics = ("AUC", "BinaryCrossentropy", "Calibration", "ExampleCount")
+    return tfma.EvalConfig(
+        model_specs=[
+            tfma.ModelSpec(
+                signature_name="serving_default", label_key=LABEL, prediction_key="scores"
+            )
+        ],
+        slicing_specs=[tfma.SlicingSpec()],
+        metrics_specs=[
+            tfma.MetricsSpec(
+                metrics=[
+                    tfma.MetricConfig(
+                        class_name=name,
+                        config=json.dumps({"name": name.lower()}),
+                    )
+                    for name in metrics
+                ]
+            )
+        ],
+    )
+
+
+def _export_settings(config: TandemConfig) -> ExportSettings:
+    return ExportSettings(
+        catalog=config.features,
+        index=config.index,
+        policy=config.policy,
+        num_candidates=config.serving.num_candidates,
+        default_k=config.serving.default_k,
+    )
