@@ -68,8 +68,15 @@ class ServingValidationSettings(BaseModel):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Session:
-    """A client of a running server, and what is being validated."""
+class ServedRelease:
+    """A release behind a running server.
+
+    Attributes:
+        client: connected to the server.
+        cases: recorded requests and their answers.
+        item_ids: every item of the catalogue.
+        settings: budgets and tolerance.
+    """
 
     client: RecommendationClient
     cases: list[RecordedCase]
@@ -104,10 +111,7 @@ def validate_serving(
             ) as client,
         ):
             checks.append(_check_loaded(server))
-            session = _Session(client, cases, item_ids, settings)
-            checks += _check_recorded(session)
-            checks += _check_contract(session)
-            checks += _check_latency(session)
+            checks += check_served(ServedRelease(client, cases, item_ids, settings))
             checks.append(_check_memory(server, settings))
     except ServerStartError as error:
         checks.append(
@@ -116,6 +120,19 @@ def validate_serving(
     except ServerUnavailableError as error:
         checks.append(Check("the server stays up", False, str(error), "answers"))
     return GateResult(GATE, tuple(checks))
+
+
+def check_served(served: ServedRelease) -> list[Check]:
+    """Asks a served release everything there is to ask over the wire.
+
+    Raises:
+        ServerUnavailableError: if the server stops answering.
+    """
+    return [
+        *_check_recorded(served),
+        *_check_contract(served),
+        *_check_latency(served),
+    ]
 
 
 @contextlib.contextmanager
@@ -154,10 +171,10 @@ def _check_loaded(server: ServerProcess) -> Check:
     return Check("models load", not missing, seen, f"{', '.join(MODELS)}")
 
 
-def _check_recorded(session: _Session) -> list[Check]:
+def _check_recorded(served: ServedRelease) -> list[Check]:
     """Replays every recorded request; one check per model and signature."""
     groups: dict[str, list[tuple[int, RecordedCase]]] = {}
-    for position, case in enumerate(session.cases):
+    for position, case in enumerate(served.cases):
         name = f"{case.model}/{case.signature}"
         groups.setdefault(name, []).append((position, case))
     checks = []
@@ -167,7 +184,7 @@ def _check_recorded(session: _Session) -> list[Check]:
             (
                 f"{EXPECTED_FILE}[{position}] {name}{_who(case)}: {difference}"
                 for position, case in members
-                if (difference := _difference(session, case))
+                if (difference := _difference(served, case))
             ),
             "",
         )
@@ -177,10 +194,10 @@ def _check_recorded(session: _Session) -> list[Check]:
     return checks
 
 
-def _difference(session: _Session, case: RecordedCase) -> str:
+def _difference(served: ServedRelease, case: RecordedCase) -> str:
     """Returns how the server's answer differs from the recorded one; "" where equal."""
     try:
-        outputs, _ = session.client.predict(case.model, case.signature, case.inputs)
+        outputs, _ = served.client.predict(case.model, case.signature, case.inputs)
     except PredictError as error:
         return f"refused with {error}"
     if set(outputs) != set(case.outputs):
@@ -189,7 +206,7 @@ def _difference(session: _Session, case: RecordedCase) -> str:
         seen = outputs[name]
         if seen.shape != expected.shape:
             return f"{name} has shape {seen.shape} instead of {expected.shape}"
-        wrong = ~_equal(seen, expected, session.settings.tolerance)
+        wrong = ~_equal(seen, expected, served.settings.tolerance)
         if wrong.any():
             place = tuple(int(index) for index in np.argwhere(wrong)[0])
             return (
@@ -204,18 +221,18 @@ def _equal(seen: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarr
     return np.asarray(seen == expected)
 
 
-def _check_contract(session: _Session) -> list[Check]:
+def _check_contract(served: ServedRelease) -> list[Check]:
     """Asks both recommenders the requests at the edges; one check per request."""
     checks = []
     for model in _CONTRACT_MODELS:
-        template = _template(session.cases, model)
+        template = _template(served.cases, model)
         if template is None:
             continue  # `recorded requests` has failed for it
 
         def recommend(inputs, model=model):
-            return session.client.predict(model, RECOMMEND_SIGNATURE, inputs)[0]
+            return served.client.predict(model, RECOMMEND_SIGNATURE, inputs)[0]
 
-        for case in edge_cases(template.inputs, session.item_ids):
+        for case in edge_cases(template.inputs, served.item_ids):
             name, failure = f"{model}: {case.name}", ""
             try:
                 check_edge_case(case, recommend)
@@ -227,24 +244,24 @@ def _check_contract(session: _Session) -> list[Check]:
     return checks
 
 
-def _check_latency(session: _Session) -> list[Check]:
+def _check_latency(served: ServedRelease) -> list[Check]:
     """Times recorded requests, one after another, from send to decoded answer."""
-    cases = [case for case in session.cases if case.model == _TIMED_MODEL]
+    cases = [case for case in served.cases if case.model == _TIMED_MODEL]
     if not cases:
         return []
     seconds, slowest = [], cases[0]
-    for number in range(session.settings.num_timed_requests):
+    for number in range(served.settings.num_timed_requests):
         case = cases[number % len(cases)]
         start = time.perf_counter()
         try:
-            session.client.predict(case.model, case.signature, case.inputs)
+            served.client.predict(case.model, case.signature, case.inputs)
         except PredictError:
             return []  # reported as a wrong answer already
         seconds.append(time.perf_counter() - start)
         if seconds[-1] == max(seconds):
             slowest = case
     p50, p99 = 1e3 * np.percentile(seconds, [50, 99])
-    budget = session.settings.max_p99_ms
+    budget = served.settings.max_p99_ms
     seen = f"p99 {p99:.1f} ms, p50 {p50:.1f} ms"
     if p99 > budget:
         seen += f"; slowest {_TIMED_MODEL}/{slowest.signature}{_who(slowest)}"

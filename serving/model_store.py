@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tensorflow_serving.apis import model_pb2
@@ -20,7 +20,7 @@ from serving.errors import (
     invalid_argument,
     not_found,
 )
-from serving.model_config import ServedModel, read_served_models
+from serving.model_config import ServedModel
 from serving.prediction_service import predict
 from serving.saved_model import SavedModel
 from serving.warmup import read_warmup
@@ -56,16 +56,13 @@ class ModelStore:
     often. One thread may refresh while any number of threads `lend`.
     """
 
-    def __init__(self, root: Path):
-        """Reads which models there are; loads nothing yet.
+    def __init__(self, models: Sequence[ServedModel]):
+        """Loads nothing yet.
 
         Args:
-            root: serving root in TF Serving's layout.
-
-        Raises:
-            ServerStartError: if it serves no model.
+            models: what to serve, as `read_served_models` found it.
         """
-        self._models = {model.name: model for model in read_served_models(root)}
+        self._models = {model.name: model for model in models}
         self._versions: dict[str, dict[int, _Version]] = {
             name: {} for name in self._models
         }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from serving.errors import ServerStartError
+from serving.model_config import read_served_models
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,9 +70,10 @@ class ModelServer:
         Raises:
             ServerStartError: if no model can be loaded or the port is taken.
         """
+        models = read_served_models(self.root)
         from serving.model_store import ModelStore  # imports TensorFlow: seconds
 
-        self._store = ModelStore(self.root)
+        self._store = ModelStore(models)
         self._store.refresh()
         if not any(self._store.available_versions().values()):
             reasons = self._store.load_errors().values()
@@ -226,7 +228,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _exit_with_stdin(server: ModelServer) -> None:
     """Ends the process with its parent, whatever ended that one."""
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: a thread that holds its lock makes the interpreter's own
+    # end a crash.
+    while os.read(0, 1024):
+        pass
     server.request_stop()
     # A parent that is gone cannot wait for a stuck load or request: do not outlive it.
     last_resort = threading.Timer(15.0, os._exit, args=(1,))

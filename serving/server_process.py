@@ -73,10 +73,14 @@ class ServerProcess:
         self.load_errors = ready["errors"]
         return self
 
-    def stop(self) -> None:
-        """Stops the server, gently first; returns when the process is gone."""
+    def stop(self) -> int | None:
+        """Stops the server, gently first.
+
+        Returns:
+            The exit code once the process is gone; None if there was none.
+        """
         if self._process is None:
-            return
+            return None
         process, self._process = self._process, None
         process.terminate()
         try:
@@ -87,6 +91,7 @@ class ServerProcess:
         for pipe in (process.stdin, process.stdout, self._log):
             if pipe is not None:
                 pipe.close()
+        return process.returncode
 
     def peak_rss_mib(self) -> float:
         """Returns the largest memory the process has held so far, in MiB."""
