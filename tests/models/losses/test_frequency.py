@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from models.losses import frequency
 from models.losses.frequency import StreamingFrequencyEstimator, hash_buckets
-from tests import reference
+from tests import reference, worlds
 
 BATCHES = [[1, 2], [1], [3, 1], [2], [1, 2, 3], [1], [4], [1, 4, 2], [5, 1]]
 
@@ -196,13 +196,9 @@ def test_estimator_bias_equals_the_corrected_proposition_4_1():
 @pytest.fixture(scope="module")
 def power_law_stream():
     """The paper's simulation: q_i ~ i^2, 128 of 1,000 items without replacement."""
-    rng = np.random.default_rng(7)
     share = np.arange(1, 1001) ** 2.0
     share /= share.sum()
-    batches = np.empty([5000, 128], np.int64)
-    for step in range(5000):  # the 128 largest Gumbel-perturbed logs
-        keys = np.log(share) + rng.gumbel(size=1000)
-        batches[step] = np.argpartition(keys, -128)[-128:]
+    batches = worlds.batches_without_replacement(share, 5000, 128, seed=7)
     return share, batches
 
 

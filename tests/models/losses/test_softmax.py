@@ -12,7 +12,7 @@ from models.losses.softmax import (
     mask_accidental_hits,
     negative_log_likelihood,
 )
-from tests import reference
+from tests import reference, worlds
 
 # Four candidates drawn with probability 1/2, 1/4, 1/8, 1/8.
 LOG_Q = -np.log(2.0) * np.array([1.0, 2.0, 3.0, 3.0])
@@ -270,6 +270,59 @@ def test_in_batch_softmax_loss_without_options_is_the_plain_softmax():
     np.testing.assert_allclose(
         in_batch_softmax_loss(queries, items), expected, rtol=1e-12
     )
+
+
+def _learned_table(world, log_q):
+    """Fits one free logit per (context, item) by the in-batch softmax."""
+    num_contexts, num_items = world.conditional.shape
+    contexts, items = world.events(400 * 256, seed=5)
+    table = tf.Variable(tf.zeros([num_contexts, num_items]))
+    optimizer = tf.keras.optimizers.Adam(0.05)
+
+    @tf.function
+    def fit(contexts, items):
+        for context, item in zip(contexts, items, strict=True):
+            with tf.GradientTape() as tape:
+                loss = in_batch_softmax_loss(
+                    tf.gather(table, context),
+                    tf.one_hot(item, num_items),
+                    log_q=None if log_q is None else tf.gather(log_q, item),
+                )
+            optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+
+    optimizer.build([table])
+    for row in range(0, 400, 10):
+        rows = slice(row * 256, (row + 10) * 256)
+        fit(
+            tf.unstack(tf.constant(contexts[rows].reshape(10, 256))),
+            tf.unstack(tf.constant(items[rows].reshape(10, 256))),
+        )
+    return table.numpy()
+
+
+def check_learns_the_conditional(log_q_of):
+    """On the power-law world the learned logits are log P(item | context) + c."""
+    world = worlds.PowerLawWorld.make(num_contexts=4, num_items=12, seed=3)
+    # A batch holds popularity * 256 copies of an item on average.
+    learned = _learned_table(world, log_q_of(np.log(256 * world.popularity)))
+    expected = np.log(world.conditional)
+    for row in range(4):
+        gap = learned[row] - expected[row]
+        weight = world.conditional[row]
+        gap -= weight @ gap  # the free constant of a softmax
+        assert np.sqrt(weight @ gap**2) < 0.15
+
+
+def test_corrected_loss_learns_the_conditional_on_the_power_law_world():
+    check_learns_the_conditional(lambda log_q: log_q.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda log_q: None, lambda log_q: (log_q / 2).astype(np.float32)]
+)
+def test_power_law_checker_rejects_too_little_correction(wrong):
+    with pytest.raises(AssertionError):
+        check_learns_the_conditional(wrong)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.layers.feature_embedding import FeatureEmbedding, Field
+from schemas.features import FeatureKind
+
+FIELDS = [
+    Field(FeatureKind.CATEGORICAL, 4),
+    Field(FeatureKind.NUMERIC),
+    Field(FeatureKind.MULTI_CATEGORICAL, 3),
+    Field(FeatureKind.CATEGORICAL, 3, shares=2),
+    Field(FeatureKind.TEXT, 5),
+    Field(FeatureKind.NUMERIC),
+]
+TENSORS = [
+    np.array([3, 0]),
+    np.array([0.5, -2.0], np.float32),
+    np.array([[2, 0, 1], [0, 0, 0]]),
+    np.array([2, 1]),
+    np.array([[4], [0]]),
+    np.array([0.0, 1.0], np.float32),
+]
+# One table of 4 + 3 + 5 rows: row r is (r, r + 0.5). Two numeric vectors.
+TABLE = np.arange(12)[:, np.newaxis] + np.array([0.0, 0.5])
+NUMERIC = np.array([[10.0, 20.0], [30.0, 40.0]])
+# By hand: field 0 starts at row 0, fields 2 and 3 at row 4, field 4 at row 7.
+EXPECTED = [
+    [[3, 3.5], [5, 10], [5.5, 6], [6, 6.5], [11, 11.5], [0, 0]],
+    [[0, 0], [-20, -40], [0, 0], [5, 5.5], [0, 0], [30, 40]],
+]
+
+
+def _layer(layer_class=FeatureEmbedding):
+    layer = layer_class(FIELDS, 2)
+    layer.table.assign(TABLE)
+    layer.numeric_vectors.assign(NUMERIC)
+    return layer
+
+
+class PaddingIsAnItem(FeatureEmbedding):
+    def _rows(self, rows, ids):
+        return tf.gather(self.table, rows)
+
+
+class OneTableForAll(FeatureEmbedding):
+    def _rows(self, rows, ids):
+        return super()._rows(ids, ids)
+
+
+class SumsLists(FeatureEmbedding):
+    def call(self, tensors, positions=None):
+        counts = [
+            tf.maximum(tf.math.count_nonzero(t, -1, dtype=tf.float32), 1.0)
+            if t.ndim > 1
+            else tf.ones(2)
+            for t in tensors
+        ]
+        return super().call(tensors) * tf.stack(counts, -1)[..., tf.newaxis]
+
+
+def check_embedding(layer_class):
+    vectors = _layer(layer_class)([tf.constant(tensor) for tensor in TENSORS])
+    np.testing.assert_allclose(vectors, EXPECTED, rtol=1e-6)
+
+
+def test_feature_embedding_value():
+    check_embedding(FeatureEmbedding)
+
+
+@pytest.mark.parametrize("wrong", [PaddingIsAnItem, OneTableForAll, SumsLists])
+def test_feature_embedding_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_embedding(wrong)
+
+
+def test_feature_embedding_of_some_fields():
+    vectors = _layer()(
+        [tf.constant(TENSORS[i]) for i in (5, 2, 0)], positions=[5, 2, 0]
+    )
+    np.testing.assert_allclose(vectors, np.array(EXPECTED)[:, [5, 2, 0]], rtol=1e-6)
+
+
+def test_feature_embedding_of_candidates():
+    """A second leading axis: the two rows as the two candidates of three queries."""
+    tensors = [tf.stack([tf.constant(tensor)] * 3) for tensor in TENSORS]
+    vectors = _layer()(tensors)
+    np.testing.assert_allclose(vectors, [EXPECTED] * 3, rtol=1e-6)
+
+
+def test_feature_embedding_lookup_reads_the_shared_table():
+    ids = tf.constant([[0, 1], [2, 2]])
+    expected = [[[0, 0], [5, 5.5]], [[6, 6.5], [6, 6.5]]]
+    for position in (2, 3):
+        np.testing.assert_allclose(_layer().lookup(position, ids), expected)
+
+
+def test_feature_embedding_gradient_touches_only_the_rows_looked_up():
+    layer = _layer()
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(layer([tf.constant(tensor) for tensor in TENSORS]))
+    gradient = tape.gradient(total, layer.table)
+    assert isinstance(gradient, tf.IndexedSlices)
+    touched = tf.convert_to_tensor(gradient).numpy()[:, 0] != 0
+    np.testing.assert_array_equal(np.flatnonzero(touched), [3, 5, 6, 11])
+
+
+def test_feature_embedding_draws_its_weights_apart():
+    layer = FeatureEmbedding(FIELDS, 2)
+    assert not np.allclose(layer.table[:2], layer.numeric_vectors)
+
+
+def test_feature_embedding_config_round_trip_behaves_alike():
+    second = FeatureEmbedding.from_config(_layer().get_config())
+    second.table.assign(TABLE)
+    second.numeric_vectors.assign(NUMERIC)
+    np.testing.assert_allclose(
+        second([tf.constant(tensor) for tensor in TENSORS]), EXPECTED, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "dim", "message"),
+    [
+        (FIELDS, 0, r"`dim` should be >= 1. Received: dim=0"),
+        ([Field(FeatureKind.CATEGORICAL)], 2, r"`num_ids` should be >= 1 for a categ"),
+        (
+            [Field(FeatureKind.CATEGORICAL, 2, shares=0)],
+            2,
+            r"`shares` should be the position of an earlier field",
+        ),
+        (
+            [FIELDS[0], Field(FeatureKind.CATEGORICAL, 9, shares=0)],
+            2,
+            r"`shares` should be the position of an earlier field with as many ids",
+        ),
+    ],
+)
+def test_feature_embedding_refuses_bad_arguments(fields, dim, message):
+    with pytest.raises(ValueError, match=message):
+        FeatureEmbedding(fields, dim)
+
+
+def test_feature_embedding_refuses_a_missing_tensor():
+    with pytest.raises(ValueError, match=r"one tensor per field, 6. Received: 1"):
+        _layer()([tf.constant(TENSORS[0])])
