@@ -1,4 +1,4 @@
-"""The serving gate: passes what keeps its promises, stops each release that does not."""
+"""The serving gate: passes what keeps its promises and stops what does not."""
 
 import json
 import shutil
