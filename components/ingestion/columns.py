@@ -94,6 +94,8 @@ def to_lists(values: Column, separator: str) -> Converted:
     def listed(value: Any) -> list[str]:
         if isinstance(value, str):
             parts = [part.strip() for part in value.split(separator)]
+        elif not isinstance(value, list):
+            raise TypeError(type(value).__name__)
         else:
             parts = [_text(part) for part in value if part is not None]
         return [part for part in parts if part]
