@@ -41,10 +41,10 @@ class _Runner:
         try:
             return await loop.run_in_executor(self._pool, handler, request)
         except RequestError as error:
-            await context.abort(error.code, error.message)
+            return await context.abort(error.code, error.message)
         except Exception as error:
             _LOG.exception("a request failed")
-            await context.abort(
+            return await context.abort(
                 grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
             )
 

@@ -113,9 +113,11 @@ class ServerProcess:
     def _read_ready(self) -> dict:
         """Returns the server's first line of output."""
         process = self._running()
+        stdout = process.stdout
+        assert stdout is not None, "it was opened as a pipe"
         lines: queue.Queue[bytes] = queue.Queue()
         reader = threading.Thread(
-            target=lambda: lines.put(process.stdout.readline()), daemon=True
+            target=lambda: lines.put(stdout.readline()), daemon=True
         )
         reader.start()
         try:

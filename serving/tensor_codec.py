@@ -15,7 +15,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 MAX_REPEATED_VALUES = 1 << 20
 
 # TensorProto dtype -> (NumPy dtype, the repeated field that holds its values).
-_NUMERIC = {
+_NUMERIC: dict[int, tuple[np.dtype, str]] = {
     types_pb2.DT_FLOAT: (np.dtype(np.float32), "float_val"),
     types_pb2.DT_DOUBLE: (np.dtype(np.float64), "double_val"),
     types_pb2.DT_INT8: (np.dtype(np.int8), "int_val"),
