@@ -10,6 +10,7 @@ from models.losses.softmax import (
     in_batch_softmax_loss,
     logq_corrected,
     mask_accidental_hits,
+    mask_known_positives,
     negative_log_likelihood,
 )
 from tests import reference, worlds
@@ -158,6 +159,64 @@ def test_mask_accidental_hits_leaves_a_batch_of_distinct_items_alone():
 def test_mask_accidental_hits_keeps_the_positive_of_a_batch_of_one_item():
     masked = mask_accidental_hits(tf.ones([4, 4]), tf.constant(["x"] * 4))
     np.testing.assert_array_equal(negative_log_likelihood(masked), np.zeros(4))
+
+
+# mask_known_positives
+
+
+def check_known_positives(mask):
+    """Candidates 7, 8, 9, 8 for users who know {8}, {}, {7, 9, 5} and {8, 8}."""
+    known = tf.constant([[0, 0, 8], [0, 0, 0], [7, 9, 5], [0, 8, 8]])
+    logits = tf.reshape(tf.range(16.0), [4, 4])
+    masked = mask(logits, tf.constant([7, 8, 9, 8]), known).numpy()
+    # Row 2 keeps its own positive, 9, and row 3 its own 8 in column 3.
+    is_hit = np.array([[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]], bool)
+    np.testing.assert_array_equal(masked, np.where(is_hit, -np.inf, logits))
+
+
+def _known(ids, known):
+    return tf.reduce_any(ids[tf.newaxis, :, tf.newaxis] == known[:, tf.newaxis, :], 2)
+
+
+WRONG_KNOWN_MASKS = {
+    "no mask": lambda s, ids, known: s,
+    "the positive too": lambda s, ids, known: tf.where(_known(ids, known), -np.inf, s),
+    "the row's own candidate in another's history": lambda s, ids, known: tf.where(
+        tf.linalg.set_diag(tf.transpose(_known(ids, known)), [False] * 4), -np.inf, s
+    ),
+    "the newest only": lambda s, ids, known: mask_known_positives(
+        s, ids, known[:, -1:]
+    ),
+    "any user's history": lambda s, ids, known: tf.where(
+        tf.linalg.set_diag(
+            tf.tile(tf.reduce_any(_known(ids, known), 0, keepdims=True), [4, 1]),
+            [False] * 4,
+        ),
+        -np.inf,
+        s,
+    ),
+}
+
+
+def test_mask_known_positives_value():
+    check_known_positives(mask_known_positives)
+
+
+@pytest.mark.parametrize("wrong", WRONG_KNOWN_MASKS.values(), ids=WRONG_KNOWN_MASKS)
+def test_known_positives_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_known_positives(wrong)
+
+
+def test_in_batch_softmax_loss_leaves_known_positives_out():
+    """Row 0 knows item 2, so only its own item is left to it: a loss of 0."""
+    eye = tf.eye(2)
+    ids = tf.constant([1, 2])
+    loss = in_batch_softmax_loss(
+        eye, eye, known_positives=(ids, tf.constant([[2, 0], [0, 0]]))
+    )
+    expected = (0.0 + reference.full_softmax_nll(np.array([0.0, 1.0]), 1)) / 2
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 # in_batch_softmax_loss
