@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_transform as tft
 from pydantic import BaseModel, ConfigDict
 
 from components.build_index import ITEMS_EXAMPLES, ItemVectors
@@ -18,7 +17,7 @@ from components.read_examples import read_serialized
 from models.index import ExactIndex, Index, build_index
 from models.index_settings import IndexSettings
 from models.policy_settings import PolicySettings
-from models.preprocessing import raw_features
+from models.preprocessing import TransformGraph, raw_features
 from models.recommender import Recommender
 from models.signatures import QUERY_SIDES, example_spec, input_signature
 from schemas.features import FeatureCatalog, Side
@@ -87,8 +86,7 @@ def export_models(
     Returns:
         (index, exact): what `recommender` and `recommender_exact` search with.
     """
-    transform = tft.TFTransformOutput(transform_uri)
-    layer = transform.transform_features_layer()
+    transform = TransformGraph(transform_uri, settings.catalog)
     retrieval = tf.saved_model.load(retrieval_model_dir)
     ranking = tf.saved_model.load(ranking_model_dir)
     exact = ExactIndex(vectors.embeddings)
@@ -99,7 +97,7 @@ def export_models(
         module = Recommender(
             catalog=settings.catalog,
             item_ids=vectors.item_ids,
-            transform=layer,
+            transform=transform,
             embed_query=retrieval.embed_query,
             score_candidates=ranking.score_candidates,
             candidates=candidates,
@@ -109,13 +107,13 @@ def export_models(
             num_candidates=settings.num_candidates,
             default_k=settings.default_k,
         )
-        module.parts = (layer, retrieval, ranking)  # what the graph reads is saved
+        module.parts = (transform, retrieval, ranking)  # what the graph reads is saved
         return module
 
     server = RetrievalServer(
-        settings.catalog, vectors.item_ids, layer, retrieval.embed_query, exact
+        settings.catalog, vectors.item_ids, transform, retrieval.embed_query, exact
     )
-    server.parts = (layer, retrieval)
+    server.parts = (transform, retrieval)
     modules = {
         "recommender": recommender(index),
         "recommender_exact": recommender(exact),
@@ -138,11 +136,11 @@ def save_module(
 
 
 def transformed_catalogue(
-    catalog_uri: str, transform: tft.TFTransformOutput, catalog: FeatureCatalog
+    catalog_uri: str, transform: TransformGraph, catalog: FeatureCatalog
 ) -> dict[str, np.ndarray]:
     """Applies the transform graph to every item: tensors [N, ...] by transformed name."""
-    spec = example_spec(transform.raw_feature_spec(), catalog, Side.ITEM)
+    spec = example_spec(transform.raw_spec, catalog, Side.ITEM)
     examples = read_serialized([str(Path(catalog_uri) / ITEMS_EXAMPLES)])
     raw = tf.io.parse_example(tf.constant(examples, tf.string), spec)
-    outputs = transform.transform_features_layer()(raw)
+    outputs = transform(raw)
     return {name: values.numpy() for name, values in outputs.items()}

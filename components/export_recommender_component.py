@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_transform as tft
 from tfx.dsl.component.experimental.annotations import (
     InputArtifact,
     OutputArtifact,
@@ -30,6 +29,7 @@ from components.read_examples import read_serialized
 from components.record_release import ExportGateSettings, judge_export, record_release
 from components.recorded_requests import requests_of_test_users
 from models.index import recall_against_exact
+from models.preprocessing import TransformGraph
 
 _RECALL_CUTOFF = 100
 
@@ -84,7 +84,7 @@ def ExportRecommender(
         vectors,
         items,
     )
-    spec = tft.TFTransformOutput(transform_graph.uri).raw_feature_spec()
+    spec = TransformGraph(transform_graph.uri, export.catalog).raw_spec
     requests = requests_of_test_users(
         interactions.uri, spec, export.catalog, settings.num_users
     )

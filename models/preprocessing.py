@@ -34,7 +34,9 @@ def preprocessing_fn(inputs: dict, custom_config: dict) -> dict[str, tf.Tensor]:
         custom_config: {"catalog": FeatureCatalog as JSON}.
 
     Returns:
-        Transformed tensors by `transformed_name(key)`.
+        Transformed tensors by `transformed_name(key)`; lists as SparseTensors, because
+        Transform knows no dense tensors of changing width. `TransformGraph` makes them
+        dense again.
     """
     catalog = FeatureCatalog.model_validate_json(custom_config["catalog"])
     outputs = {}
@@ -53,7 +55,10 @@ def preprocessing_fn(inputs: dict, custom_config: dict) -> dict[str, tf.Tensor]:
     )
     for key, feature in catalog.features():
         outputs[transformed_name(key)] = _transform(key, feature, inputs[key])
-    return outputs
+    return {
+        name: tf.sparse.from_dense(ids) if ids.shape.rank == 2 else ids
+        for name, ids in outputs.items()
+    }
 
 
 def _transform(key: str, feature: Feature, values: tf.SparseTensor) -> tf.Tensor:
@@ -121,15 +126,43 @@ def _first_value(values: tf.SparseTensor, default: str | float) -> tf.Tensor:
     return tf.sparse.to_dense(rows, default_value=default)[:, 0]
 
 
-def feature_space(
-    catalog: FeatureCatalog, transform: tft.TFTransformOutput
-) -> FeatureSpace:
-    """Returns the ranges of ids that `transform` produces for `catalog`."""
-    keys = [USER_ID, ITEM_ID] + [
-        key for key, feature in catalog.features() if feature.kind in _VOCABULARY_KINDS
-    ]
-    sizes = {key: transform.vocabulary_size_by_name(key) for key in keys}
-    return FeatureSpace.from_vocabulary_sizes(catalog, sizes)
+class TransformGraph(tf.Module):
+    """The analysed transform: raw features in, dense transformed tensors out.
+
+    Args:
+        uri: of the TransformGraph artifact.
+        catalog: the declared features it was analysed with.
+
+    Attributes:
+        space: the ranges of ids it produces.
+        raw_spec: how to parse an ingested tf.Example.
+    """
+
+    def __init__(self, uri: str, catalog: FeatureCatalog) -> None:
+        super().__init__(name="transform_graph")
+        output = tft.TFTransformOutput(uri)
+        keys = [USER_ID, ITEM_ID] + [
+            key
+            for key, feature in catalog.features()
+            if feature.kind in _VOCABULARY_KINDS
+        ]
+        sizes = {key: output.vocabulary_size_by_name(key) for key in keys}
+        self.space = FeatureSpace.from_vocabulary_sizes(catalog, sizes)
+        self.raw_spec = output.raw_feature_spec()
+        self._layer = output.transform_features_layer()
+
+    def __call__(
+        self, raw: Mapping[str, tf.Tensor | tf.SparseTensor]
+    ) -> dict[str, tf.Tensor]:
+        """Transforms what is there; see `models.feature_space` for the tensors.
+
+        Args:
+            raw: features by example key; those of one side are enough for that side's.
+        """
+        return {
+            name: tf.sparse.to_dense(ids) if isinstance(ids, tf.SparseTensor) else ids
+            for name, ids in self._layer(raw).items()
+        }
 
 
 def raw_features(

@@ -1,8 +1,8 @@
 """How the trainers read ingested rows: shuffled, parsed and transformed in batches."""
 
 import tensorflow as tf
-import tensorflow_transform as tft
 
+from models.preprocessing import TransformGraph
 from schemas.features import ITEM_ID, LABEL, REWARD
 
 Batch = tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]
@@ -10,7 +10,7 @@ Batch = tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]
 
 def transformed_batches(
     file_patterns: list[str],
-    transform: tft.TFTransformOutput,
+    transform: TransformGraph,
     batch_size: int,
     shuffle_seed: int | None = None,
     drop_remainder: bool = False,
@@ -21,7 +21,7 @@ def transformed_batches(
 
     Args:
         file_patterns: gzipped TFRecord files of one or more splits.
-        transform: the analysed transform; its graph also sits in the served models.
+        transform: the analysed transform, which also sits in the served models.
         batch_size: rows a batch.
         shuffle_seed: shuffles differently in every epoch, repeatably; None keeps order.
         drop_remainder: drops a last batch that is not full.
@@ -43,13 +43,11 @@ def transformed_batches(
     rows = tf.data.TFRecordDataset(files, compression_type="GZIP").cache()
     if shuffle_seed is not None:
         rows = rows.shuffle(1_000_000, seed=shuffle_seed)
-    spec = transform.raw_feature_spec()
-    layer = transform.transform_features_layer()
 
     def parse(serialized: tf.Tensor) -> Batch:
-        raw = tf.io.parse_example(serialized, spec)
+        raw = tf.io.parse_example(serialized, transform.raw_spec)
         row = {key: raw[key] for key in (ITEM_ID, REWARD, LABEL)}
-        return layer(raw), row
+        return transform(raw), row
 
     return (
         rows.batch(batch_size, drop_remainder=drop_remainder)

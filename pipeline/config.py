@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from components.validate_serving import ServingValidationSettings
-from models.index_settings import IndexSettings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.evaluate_ranking import RankingGateSettings
@@ -15,6 +13,8 @@ from components.evaluate_retrieval import RetrievalGateSettings
 from components.ingestion.settings import DataSettings, ValidationSettings
 from components.push_release import PushSettings
 from components.record_release_settings import ExportGateSettings
+from components.validate_serving import ServingValidationSettings
+from models.index_settings import IndexSettings
 from models.policy_settings import PolicySettings
 from models.ranking.settings import RankingSettings
 from models.retrieval.settings import RetrievalSettings

@@ -317,7 +317,7 @@ def available_memory(proc: Path, cgroup: Path) -> int | None:
     Returns:
         available: in bytes; None if the system does not tell.
     """
-    found = re.search(r"^MemAvailable:\s*(\d+) kB", _read(proc / "meminfo"), re.M)
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", _read(proc / "meminfo"), re.MULTILINE)
     if not found:
         return None
     available = int(found.group(1)) * 1024
@@ -334,7 +334,7 @@ def available_memory(proc: Path, cgroup: Path) -> int | None:
         if most.isdigit() and used.isdigit():
             # Files in the page cache count as used, but give way.
             stat = _read(folder / "memory.stat")
-            cached = re.search(rf"^{inactive} (\d+)$", stat, re.M)
+            cached = re.search(rf"^{inactive} (\d+)$", stat, re.MULTILINE)
             free = int(most) - int(used) + (int(cached.group(1)) if cached else 0)
             available = min(available, free)
     return available

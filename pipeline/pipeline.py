@@ -31,7 +31,7 @@ def create_pipeline(
     config: TandemConfig,
     pipeline_root: str,
     serving_root: str,
-    schema_dir: str,
+    schema_file: str,
     input_fingerprint: str,
     metadata_connection_config=None,
 ) -> tfx.dsl.Pipeline:
@@ -41,7 +41,7 @@ def create_pipeline(
         config: with which values.
         pipeline_root: where artifacts go.
         serving_root: where releases are pushed.
-        schema_dir: folder of the curated schema, as `schema.pbtxt`.
+        schema_file: the curated schema; its path must change when its content does.
         input_fingerprint: changes when the log does; see `sources.input_fingerprint`.
         metadata_connection_config: of ML Metadata; None leaves it to the orchestrator.
     """
@@ -56,7 +56,7 @@ def create_pipeline(
         input_fingerprint=input_fingerprint,
     )
     statistics = tfx.components.StatisticsGen(examples=ingest.outputs["impressions"])
-    schema = tfx.components.ImportSchemaGen(schema_file=f"{schema_dir}/schema.pbtxt")
+    schema = tfx.components.ImportSchemaGen(schema_file=schema_file)
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
@@ -69,7 +69,9 @@ def create_pipeline(
     with tfx.dsl.Cond(is_blessed(data_gate)):
         transform = tfx.components.Transform(
             # Both kinds of rows: an item that was shown but never liked has an id too.
-            examples=union([ingest.outputs["interactions"], ingest.outputs["impressions"]]),
+            examples=union(
+                [ingest.outputs["interactions"], ingest.outputs["impressions"]]
+            ),
             schema=schema.outputs["schema"],
             preprocessing_fn="models.preprocessing.preprocessing_fn",
             custom_config={"catalog": catalog_json},
@@ -78,7 +80,9 @@ def create_pipeline(
         )
         nodes += [
             transform,
-            *_model_stages(config, ingest, transform, schema, last_release, serving_root),
+            *_model_stages(
+                config, ingest, transform, schema, last_release, serving_root
+            ),
         ]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
@@ -130,7 +134,10 @@ def _model_stages(
         last_release=last_release.outputs["release"],
     )
     nodes = [retrieval, index, retrieval_gate, ranking, evaluator, ranking_gate]
-    with tfx.dsl.Cond(is_blessed(retrieval_gate)), tfx.dsl.Cond(is_blessed(ranking_gate)):
+    with (
+        tfx.dsl.Cond(is_blessed(retrieval_gate)),
+        tfx.dsl.Cond(is_blessed(ranking_gate)),
+    ):
         export = ExportRecommender(
             interactions=interactions,
             catalog=catalog,
@@ -192,7 +199,9 @@ def ranking_eval_config() -> tfma.EvalConfig:
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(
-                signature_name="serving_default", label_key=LABEL, prediction_key="scores"
+                signature_name="serving_default",
+                label_key=LABEL,
+                prediction_key="scores",
             )
         ],
         slicing_specs=[tfma.SlicingSpec()],

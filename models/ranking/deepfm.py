@@ -51,7 +51,7 @@ class DeepFM(tf.keras.Model):
             tf.keras.initializers.RandomNormal(stddev=0.05),
             name="vectors",
         )
-        self.weights_ = FeatureEmbedding(fields, 1, "zeros", name="first_order")
+        self.first_order = FeatureEmbedding(fields, 1, "zeros", name="first_order")
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
         # The first layer of the DNN on [query; candidate] is a sum of two products. Its
         # bias is a plain addition: TensorFlow 2.20's graph optimiser fuses a dense
@@ -125,7 +125,7 @@ class DeepFM(tf.keras.Model):
             )
         positions = range(first, first + len(names))
         tensors = [features[name] for name in names]
-        return self.vectors(tensors, positions), self.weights_(tensors, positions)
+        return self.vectors(tensors, positions), self.first_order(tensors, positions)
 
     def _logits(self, query: tuple, candidate: tuple, training: bool) -> tf.Tensor:
         (query_v, query_w), (candidate_v, candidate_w) = query, candidate

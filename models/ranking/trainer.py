@@ -7,10 +7,9 @@ weights that were best there. The test split is never read here.
 from pathlib import Path
 
 import tensorflow as tf
-import tensorflow_transform as tft
 
 from models.feature_space import FeatureSpace
-from models.preprocessing import feature_space
+from models.preprocessing import TransformGraph
 from models.ranking.deepfm import DeepFM, Tensors
 from models.ranking.settings import RankingSettings
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
@@ -28,10 +27,9 @@ def run_fn(fn_args) -> None:
     """
     catalog = FeatureCatalog.model_validate_json(fn_args.custom_config["catalog"])
     settings = RankingSettings.model_validate_json(fn_args.custom_config["settings"])
-    transform = tft.TFTransformOutput(fn_args.transform_output)
-    space = feature_space(catalog, transform)
+    transform = TransformGraph(fn_args.transform_output, catalog)
     model = fit(
-        space,
+        transform.space,
         settings,
         labelled_batches(
             fn_args.train_files, transform, settings.batch_size, settings.seed
@@ -39,7 +37,7 @@ def run_fn(fn_args) -> None:
         labelled_batches(fn_args.eval_files, transform, settings.batch_size),
         Path(fn_args.model_run_dir),
     )
-    module = RankingModule(model, space, catalog, transform)
+    module = RankingModule(model, catalog, transform)
     tf.saved_model.save(
         module, fn_args.serving_model_dir, signatures=module.signatures()
     )
@@ -47,7 +45,7 @@ def run_fn(fn_args) -> None:
 
 def labelled_batches(
     files: list[str],
-    transform: tft.TFTransformOutput,
+    transform: TransformGraph,
     batch_size: int,
     shuffle_seed: int | None = None,
 ) -> tf.data.Dataset:
@@ -105,15 +103,15 @@ class RankingModule(tf.Module):
     def __init__(
         self,
         model: DeepFM,
-        space: FeatureSpace,
         catalog: FeatureCatalog,
-        transform: tft.TFTransformOutput,
+        transform: TransformGraph,
     ) -> None:
         super().__init__(name="ranking")
         self._model = model
-        self._layer = transform.transform_features_layer()
+        self._transform = transform
+        space = transform.space
         sides = (*QUERY_SIDES, Side.ITEM)
-        self._spec = example_spec(transform.raw_feature_spec(), catalog, *sides)
+        self._spec = example_spec(transform.raw_spec, catalog, *sides)
         self.score_candidates = tf.function(
             lambda query, candidates: model.score_candidates(query, candidates),
             input_signature=[
@@ -128,6 +126,6 @@ class RankingModule(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
         def serving_default(examples: tf.Tensor) -> Tensors:
             raw = tf.io.parse_example(examples, self._spec)
-            return {"scores": tf.sigmoid(self._model(self._layer(raw)))}
+            return {"scores": tf.sigmoid(self._model(self._transform(raw)))}
 
         return {"serving_default": serving_default.get_concrete_function()}

@@ -20,16 +20,14 @@ class EvalRecall(tf.keras.callbacks.Callback):
     an item that the train split does not hold is a miss.
     """
 
-    def __init__(
-        self, space, settings, transform, train_files, eval_files, logs
-    ) -> None:
+    def __init__(self, settings, transform, train_files, eval_files, logs) -> None:
         super().__init__()
         self.best_epoch = 0
         self._best = -1.0
         self._patience = settings.patience
-        self._space = space
+        self._space = transform.space
         self._items = distinct_items(
-            space, transformed_batches(train_files, transform, _VALIDATION_BATCH)
+            self._space, transformed_batches(train_files, transform, _VALIDATION_BATCH)
         )
         self._batches = transformed_batches(eval_files, transform, _VALIDATION_BATCH)
         self._writer = tf.summary.create_file_writer(str(logs))

@@ -8,10 +8,8 @@ events are not lost to it. The test split is never read here.
 from pathlib import Path
 
 import tensorflow as tf
-import tensorflow_transform as tft
 
-from models.feature_space import FeatureSpace
-from models.preprocessing import feature_space
+from models.preprocessing import TransformGraph
 from models.retrieval.callbacks import EvalRecall, FrequencyHistogram
 from models.retrieval.settings import RetrievalSettings
 from models.retrieval.two_tower import Tensors, TwoTower
@@ -30,14 +28,12 @@ def run_fn(fn_args) -> None:
     """
     catalog = FeatureCatalog.model_validate_json(fn_args.custom_config["catalog"])
     settings = RetrievalSettings.model_validate_json(fn_args.custom_config["settings"])
-    transform = tft.TFTransformOutput(fn_args.transform_output)
-    space = feature_space(catalog, transform)
+    transform = TransformGraph(fn_args.transform_output, catalog)
     logs = Path(fn_args.model_run_dir)
     epochs = find_num_epochs(
-        space, settings, transform, fn_args.train_files, fn_args.eval_files, logs
+        settings, transform, fn_args.train_files, fn_args.eval_files, logs
     )
     model = fit(
-        space,
         settings,
         transform,
         [*fn_args.train_files, *fn_args.eval_files],
@@ -47,34 +43,30 @@ def run_fn(fn_args) -> None:
             FrequencyHistogram(logs / "refit"),
         ],
     )
-    module = RetrievalModule(model, space, catalog, transform)
+    module = RetrievalModule(model, catalog, transform)
     tf.saved_model.save(
         module, fn_args.serving_model_dir, signatures=module.signatures()
     )
 
 
 def find_num_epochs(
-    space: FeatureSpace,
     settings: RetrievalSettings,
-    transform: tft.TFTransformOutput,
+    transform: TransformGraph,
     train_files: list[str],
     eval_files: list[str],
     logs: Path,
 ) -> int:
     """Returns after how many epochs recall on the eval split was best."""
-    recall = EvalRecall(
-        space, settings, transform, train_files, eval_files, logs / "search"
-    )
+    recall = EvalRecall(settings, transform, train_files, eval_files, logs / "search")
     tensorboard = tf.keras.callbacks.TensorBoard(str(logs / "search"), update_freq=10)
     callbacks = [recall, tensorboard]
-    fit(space, settings, transform, train_files, settings.max_epochs, callbacks)
+    fit(settings, transform, train_files, settings.max_epochs, callbacks)
     return recall.best_epoch + 1
 
 
 def fit(
-    space: FeatureSpace,
     settings: RetrievalSettings,
-    transform: tft.TFTransformOutput,
+    transform: TransformGraph,
     files: list[str],
     epochs: int,
     callbacks: list[tf.keras.callbacks.Callback],
@@ -85,7 +77,7 @@ def fit(
         ValueError: if the files hold fewer rows than two.
     """
     tf.keras.utils.set_random_seed(settings.seed)
-    model = TwoTower(space, settings)
+    model = TwoTower(transform.space, settings)
     model.compile(
         tf.keras.optimizers.AdamW(settings.learning_rate, settings.weight_decay)
     )
@@ -107,15 +99,14 @@ class RetrievalModule(tf.Module):
     def __init__(
         self,
         model: TwoTower,
-        space: FeatureSpace,
         catalog: FeatureCatalog,
-        transform: tft.TFTransformOutput,
+        transform: TransformGraph,
     ) -> None:
         super().__init__(name="retrieval")
         self._model = model
         self._catalog = catalog
-        self._layer = transform.transform_features_layer()
-        self._raw_spec = transform.raw_feature_spec()
+        self._transform = transform
+        space = transform.space
         self.embed_query = tf.function(
             model.embed_query,
             input_signature=[transformed_signature(space, space.query_names)],
@@ -129,12 +120,12 @@ class RetrievalModule(tf.Module):
         """Returns the signatures, ready for `tf.saved_model.save`."""
 
         def embed_examples(sides, embed):
-            spec = example_spec(self._raw_spec, self._catalog, *sides)
+            spec = example_spec(self._transform.raw_spec, self._catalog, *sides)
 
             @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
             def signature(examples: tf.Tensor) -> Tensors:
                 raw = tf.io.parse_example(examples, spec)
-                return {"embeddings": embed(self._layer(raw))}
+                return {"embeddings": embed(self._transform(raw))}
 
             return signature.get_concrete_function()
 

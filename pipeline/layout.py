@@ -1,0 +1,41 @@
+"""Where everything of a root folder lies."""
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The places in one root folder."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """Fetched data sets."""
+        return self.root / "data"
+
+    @property
+    def pipeline(self) -> Path:
+        """Artifacts of every run, TensorBoard logs among them."""
+        return self.root / "pipeline"
+
+    @property
+    def metadata(self) -> Path:
+        """ML Metadata's SQLite file."""
+        return self.root / "metadata.sqlite"
+
+    @property
+    def serving(self) -> Path:
+        """What model servers load."""
+        return self.root / "serving"
+
+    @property
+    def report(self) -> Path:
+        """The figures of the latest run."""
+        return self.root / "report" / "metrics.json"
+
+    @property
+    def log(self) -> Path:
+        """What TFX and Beam logged."""
+        return self.root / "run.log"

@@ -1,0 +1,158 @@
+"""Where it runs: on this machine, under TFX's LocalDagRunner with SQLite ML Metadata."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tfx import v1 as tfx
+
+from components.gate import GateResult
+from components.ingestion.settings import DataSettings, Source
+from components.ingestion.sources import input_fingerprint
+from pipeline.config import TandemConfig
+from pipeline.layout import Layout
+from pipeline.pipeline import RANKER, create_pipeline
+from pipeline.report import collect_figures, read_gates
+from pipeline.run_state import StageRun, read_latest_run
+
+StageStarted = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        stages: those that ran or were cached, in order.
+        refused: the gates that stopped the line.
+        figures: as in `report/metrics.json`.
+        release: version of the release that the run's inputs lead to, None if refused.
+    """
+
+    stages: dict[str, StageRun]
+    refused: list[GateResult]
+    figures: dict
+    release: int | None
+
+
+def run_pipeline(
+    config: TandemConfig, root: Path, on_stage: StageStarted = lambda stage: None
+) -> RunResult:
+    """Runs the pipeline; stages whose inputs did not change come from the cache.
+
+    A run that was killed continues from what was done when it is started again.
+
+    Args:
+        config: with which values; relative paths in it start at `root`.
+        root: receives artifacts, metadata, releases, the report and `run.log`.
+        on_stage: called with the name of each stage as it starts.
+
+    Raises:
+        ConfigError: if the curated schema is missing.
+        IngestionError: if the log is missing, empty or unreadable as a whole.
+    """
+    started = time.monotonic()
+    layout = Layout(root.resolve())
+    layout.root.mkdir(parents=True, exist_ok=True)
+    config = with_absolute_paths(config, layout.root)
+    pipeline = create_pipeline(
+        config,
+        pipeline_root=str(layout.pipeline),
+        serving_root=str(layout.serving),
+        schema_file=str(_place_schema(config, layout)),
+        input_fingerprint=input_fingerprint(config.data),
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            str(layout.metadata)
+        ),
+    )
+    with _logged(layout.log, on_stage):
+        tfx.orchestration.LocalDagRunner().run(pipeline)
+    stages = read_latest_run(str(layout.metadata))
+    figures = collect_figures(stages, RANKER)
+    figures["run"] = {
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_gib": peak_memory_gib(),
+        "stages": {name: stage.state.value for name, stage in stages.items()},
+    }
+    layout.report.parent.mkdir(parents=True, exist_ok=True)
+    layout.report.write_text(json.dumps(figures, indent=2) + "\n")
+    (layout.report.parent / "config.json").write_text(config.model_dump_json(indent=2))
+    refused = [gate for gate in read_gates(stages) if not gate.passed]
+    return RunResult(stages, refused, figures, figures.get("release"))
+
+
+def with_absolute_paths(config: TandemConfig, root: Path) -> TandemConfig:
+    """Returns the config with the log's relative paths started at `root`."""
+
+    def absolute(source: Source | None) -> Source | None:
+        if source is None or "://" in source.path:
+            return source
+        return source.model_copy(update={"path": str(root / source.path)})
+
+    data: DataSettings = config.data.model_copy(
+        update={
+            name: absolute(getattr(config.data, name))
+            for name in ("events", "items", "users")
+        }
+    )
+    return config.model_copy(update={"data": data})
+
+
+def peak_memory_gib() -> float:
+    """Returns the largest resident size of this process or of a child so far."""
+    sizes = [
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
+    return round(max(sizes) / 2**20, 2)
+
+
+def _place_schema(config: TandemConfig, layout: Layout) -> Path:
+    """Copies the curated schema to a path that names its content.
+
+    TFX caches the import by path, so an edited schema needs another one.
+    """
+    content = config.schema_path().read_bytes()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    path = layout.root / "schema" / digest / "schema.pbtxt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+class _StageHandler(logging.Handler):
+    """Calls back when the runner says that a component starts.
+
+    The runner announces components only in its log.
+    """
+
+    def __init__(self, on_stage: StageStarted) -> None:
+        super().__init__(logging.INFO)
+        self._on_stage = on_stage
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == "Component %s is running.":
+            self._on_stage(str(record.args[0]))
+
+
+@contextlib.contextmanager
+def _logged(log_file: Path, on_stage: StageStarted) -> Iterator[None]:
+    """Sends TFX's log to a file instead of the terminal while the pipeline runs."""
+    logger = logging.getLogger("absl")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    to_file = logging.FileHandler(log_file)
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.handlers = [to_file, _StageHandler(on_stage)]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.level, logger.propagate = before
+        to_file.close()

@@ -1,0 +1,77 @@
+"""The figures of a run in one file: `<root>/report/metrics.json`."""
+
+import json
+from pathlib import Path
+
+from components.gate import GateResult
+from components.gate_file import read_gate
+from pipeline.run_state import StageRun
+
+_GATES = {
+    "ValidateExamples": "report",
+    "EvaluateRetrieval": "report",
+    "EvaluateRanking": "report",
+    "ExportRecommender": "report",
+    "ValidateServing": "report",
+}
+
+
+def read_gates(stages: dict[str, StageRun]) -> list[GateResult]:
+    """Returns the answers of the gates that a run reached, in order."""
+    return [
+        read_gate(stages[stage].outputs[output])
+        for stage, output in _GATES.items()
+        if stage in stages and output in stages[stage].outputs
+    ]
+
+
+def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
+    """Returns every figure of a run; a stage that did not run leaves its part out.
+
+    Args:
+        stages: of the run.
+        ranker: the ranking model's name in its evaluation.
+
+    Returns:
+        {"ingest", "retrieval", "index", "ranking", "serving", "gates", "release"}.
+    """
+    figures: dict = {}
+    if "IngestEvents" in stages:
+        figures["ingest"] = _read_json(
+            stages["IngestEvents"].outputs["summary"], "summary.json"
+        )
+    if "EvaluateRetrieval" in stages:
+        figures["retrieval"] = _metrics(stages["EvaluateRetrieval"])
+    if "EvaluateRanking" in stages:
+        ranking = _metrics(stages["EvaluateRanking"])
+        figures["ranking"] = ranking | ranking[ranker]
+    if "ExportRecommender" in stages:
+        export = _metrics(stages["ExportRecommender"])
+        figures["index"] = {"recall@100": export["recall@100"]}
+        figures["serving"] = export
+    figures["gates"] = {
+        gate.gate: {
+            "passed": gate.passed,
+            "reason": gate.reason,
+            "checks": {
+                check.name: {
+                    "seen": check.seen,
+                    "expected": check.expected,
+                    "passed": check.passed,
+                }
+                for check in gate.checks
+            },
+        }
+        for gate in read_gates(stages)
+    }
+    if "PushRelease" in stages:
+        figures["release"] = stages["PushRelease"].properties["release"]["version"]
+    return figures
+
+
+def _metrics(stage: StageRun) -> dict:
+    return _read_json(stage.outputs["evaluation"], "metrics.json")
+
+
+def _read_json(uri: str, name: str) -> dict:
+    return json.loads((Path(uri) / name).read_text())
