@@ -6,6 +6,7 @@ user, where histories are made. No stage holds the log in one process; only its
 timestamps meet in one place, 8 bytes an event, for the exact rank of the split.
 """
 
+import collections
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -215,9 +216,10 @@ class _Parse(beam.DoFn):
             accepted, dead = self._parse(batch, file)
             yield from _count(table, "read", number=batch.num_read)
             yield from _count(table, "dead_letters", number=len(dead))
-            for letter in dead:
-                key = counter(table, "reason", letter.field, letter.rule)
-                yield TaggedOutput(_COUNTS, (key, 1))
+            reasons = collections.Counter((x.field, x.rule) for x in dead)
+            for (field, rule), number in reasons.items():
+                key = counter(table, "reason", field, rule)
+                yield TaggedOutput(_COUNTS, (key, number))
             if dead:
                 yield TaggedOutput(_DEAD, _dead_letter_part(file, dead))
             if table == "items":
