@@ -128,9 +128,10 @@ def check_batch_is_a_set(make):
 def check_collisions_are_undone_by_more_hashes(make):
     """Two arrays of 3 buckets, against loops over the same buckets."""
     buckets = np.asarray(hash_buckets(tf.range(1, 7, dtype=tf.int64), 3, 2)).T
-    buckets_of = lambda item: list(buckets[item - 1])  # noqa: E731
     estimator = make(num_buckets=3, num_hashes=2, alpha=0.2, initial_gap=7.0)
-    oracle = reference.GapEstimator(0.2, 7.0, num_hashes=2, buckets_of=buckets_of)
+    oracle = reference.GapEstimator(
+        0.2, 7.0, num_hashes=2, buckets_of=lambda item: list(buckets[item - 1])
+    )
     for batch in BATCHES:
         _count(estimator, [batch])
         oracle.count(batch)

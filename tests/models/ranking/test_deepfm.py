@@ -74,7 +74,7 @@ def check_forward(model_class):
         name: [variable.numpy() for variable in layer.variables]
         for name, layer in (
             ("vectors", model.vectors),
-            ("first_order", model.weights_),
+            ("first_order", model.first_order),
             ("mlp", model.mlp),
         )
     }
@@ -243,7 +243,7 @@ def test_deepfm_penalty_covers_the_vectors_of_the_batch_only():
     space = ranker_contract.space()
     embedded = [
         _embed(rows, space, *(variable.numpy() for variable in layer.variables))
-        for layer in (model.vectors, model.weights_)
+        for layer in (model.vectors, model.first_order)
     ]
     expected = 0.5 * sum(np.square(part).sum() for part in embedded) / 12
     np.testing.assert_allclose(sum(model.losses), expected, rtol=1e-5)
