@@ -222,7 +222,7 @@ def _object_batches(
 def _json_object(line: bytes) -> dict[str, Any]:
     value = json.loads(line.decode("utf-8"))
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON {type(value).__name__}")  # noqa: TRY004
+        raise ValueError(f"a JSON {type(value).__name__}")
     return value
 
 
