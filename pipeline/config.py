@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -138,7 +139,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TandemConfig
     file = find_config(path)
     try:
         values = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: should hold key: value pairs at its top level.")
@@ -188,6 +189,8 @@ def _explain(problem: Mapping[str, Any]) -> str:
     """Returns one sentence for one of pydantic's errors."""
     path = problem["loc"]
     place = ".".join(str(part) for part in path)
+    if problem["type"] == "missing":
+        return f"{place}: missing, and it has no default."
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg']}. Received: {problem.get('input')!r}."
     valid = _keys_at(path[:-1])
@@ -200,20 +203,29 @@ def _keys_at(path: Iterable[str | int]) -> list[str]:
     """Returns the valid keys of the section at `path` of a config."""
     section: Any = TandemConfig
     for part in path:
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            field = section.model_fields.get(str(part))
-            section = _section_type(field.annotation) if field else None
-    if isinstance(section, type) and issubclass(section, BaseModel):
-        return list(section.model_fields)
-    return []
+        section = _inside(section, str(part))
+    section = settings_class(section)
+    return list(section.model_fields) if section else []
 
 
-def _section_type(annotation: Any) -> Any:
-    """Returns the settings class inside `X | None`, `tuple[X, ...]`, `dict[str, X]`."""
+def _inside(annotation: Any, part: str) -> Any:
+    """Returns the type of what `part` names in a value: a field, a key or a position."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(part)
+        return field.annotation if field else None
+    if get_origin(annotation) in (Union, UnionType):  # `X | None`
+        return next(
+            (found for a in get_args(annotation) if (found := _inside(a, part))), None
+        )
+    return settings_class(annotation)
+
+
+def settings_class(annotation: Any) -> type[BaseModel] | None:
+    """Returns the settings inside `X | None`, `tuple[X, ...]`, `dict[str, X]`, if any."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _section_type(argument)
+    for argument in get_args(annotation):
+        found = settings_class(argument)
         if found is not None:
             return found
     return None
