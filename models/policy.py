@@ -13,7 +13,8 @@ from models.policy_settings import PolicyName, PolicySettings
 
 # Finite, so that a difference of two of them is 0 and not NaN.
 _IMPOSSIBLE = -1e30
-_UNIFORM_BITS = 53
+# One less than a double has: the half added to them is then not rounded, up to u = 1.
+_UNIFORM_BITS = 52
 
 
 def select_slate(
@@ -62,14 +63,14 @@ def select_slate(
 def gumbel_noise(seeds: tf.Tensor, item_keys: tf.Tensor) -> tf.Tensor:
     """Returns a standard Gumbel variate for each (seed, item), the same at every call.
 
-    noise = -log(-log(u)),  u = (splitmix64(splitmix64(seed) + key) >> 11 + 1/2) / 2^53
+    noise = -log(-log(u)),  u = (splitmix64(splitmix64(seed) + key) >> 12 + 1/2) / 2^52
 
     Args:
         seeds: [B] int64.
         item_keys: [B, C] int64.
 
     Returns:
-        noise: [B, C] float64.
+        noise: [B, C] float64, finite.
 
     References:
         [1] Steele et al. Fast Splittable Pseudorandom Number Generators. OOPSLA 2014.

@@ -160,3 +160,79 @@ def top_k(
         scores[b, : len(order)] = [products[i] for i in order]
         rows[b, : len(order)] = order
     return scores, rows
+
+
+def _splitmix64(x: int) -> int:
+    """Returns one step of SplitMix64 (Steele et al. 2014) in Python's own integers."""
+    mask = 2**64 - 1
+    x = (x + 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)
+
+
+def gumbel_noise(seed: int, item_key: int) -> float:
+    """Returns the standard Gumbel variate of a (seed, item)."""
+    bits = _splitmix64((_splitmix64(seed % 2**64) + item_key) % 2**64) >> 12
+    uniform = (2 * bits + 1) / 2**53  # the middle of one of 2^52 equal intervals
+    return -math.log(-math.log(uniform))
+
+
+def plackett_luce_propensities(scaled_logits: list[float]) -> list[float]:
+    """Returns each item's share of exp(logit) among itself and those below it."""
+    out = []
+    for position, logit in enumerate(scaled_logits):
+        below = scaled_logits[position:]
+        out.append(1.0 / sum(math.exp(other - logit) for other in below))
+    return out
+
+
+def softmax_slate(
+    logits: list[float],
+    is_candidate: list[bool],
+    item_keys: list[int],
+    seed: int,
+    temperature: float,
+) -> tuple[list[int], list[float]]:
+    """Returns the candidates by perturbed logit, and the propensity of each."""
+    columns = [c for c in range(len(logits)) if is_candidate[c]]
+    perturbed = {
+        c: logits[c] / temperature + gumbel_noise(seed, item_keys[c]) for c in columns
+    }
+    columns.sort(key=lambda c: -perturbed[c])
+    scaled = [logits[c] / temperature for c in columns]
+    return columns, plackett_luce_propensities(scaled)
+
+
+def rank_of_positive(scores: list[float], positive: int, seen: set[int]) -> float:
+    """Returns how many unseen items stand above the positive, ties counted half.
+
+    A score that is not a number is below all others; an unknown positive is last.
+    """
+    if positive < 0:
+        return float(len(scores))
+    scores = [-math.inf if math.isnan(score) else score for score in scores]
+    rank = 0.0
+    for item, score in enumerate(scores):
+        if item == positive or item in seen:
+            continue
+        if score > scores[positive]:
+            rank += 1.0
+        elif score == scores[positive]:
+            rank += 0.5
+    return rank
+
+
+def cosine_of_users(users: list, items: list[int], num_items: int) -> np.ndarray:
+    """Returns |U_i and U_j| / sqrt(|U_i| |U_j|) of the items' sets of users."""
+    users_of = [set() for _ in range(num_items)]
+    for user, item in zip(users, items, strict=True):
+        if item >= 0:
+            users_of[item].add(user)
+    out = np.zeros([num_items, num_items])
+    for i in range(num_items):
+        for j in range(num_items):
+            if i != j and users_of[i] and users_of[j]:
+                together = len(users_of[i] & users_of[j])
+                out[i, j] = together / math.sqrt(len(users_of[i]) * len(users_of[j]))
+    return out
