@@ -1,9 +1,12 @@
 """The artifact types Tandem adds to TFX's own; each docstring is its on-disk contract.
 
 Besides `*_component.py`, this is the one module of the package that imports TFX.
+
+Facts about an artifact are custom properties: Kubeflow Pipelines knows no typed
+properties of types that are not its own.
 """
 
-from tfx.types.artifact import Artifact, Property, PropertyType
+from tfx.types.artifact import Artifact
 
 
 class Catalog(Artifact):
@@ -14,8 +17,7 @@ class Catalog(Artifact):
     `item_<feature>`), in the same order.
     """
 
-    TYPE_NAME = "TandemCatalog"
-    PROPERTIES = {"num_items": Property(type=PropertyType.INT)}
+    TYPE_NAME = "tandem.Catalog"
 
 
 class Profiles(Artifact):
@@ -25,7 +27,7 @@ class Profiles(Artifact):
     latest `history_length` items, oldest first.
     """
 
-    TYPE_NAME = "TandemProfiles"
+    TYPE_NAME = "tandem.Profiles"
 
 
 class DeadLetters(Artifact):
@@ -34,25 +36,23 @@ class DeadLetters(Artifact):
     `dead_letters.parquet`: source, file, position, reason, raw.
     """
 
-    TYPE_NAME = "TandemDeadLetters"
-    PROPERTIES = {"count": Property(type=PropertyType.INT)}
+    TYPE_NAME = "tandem.DeadLetters"
 
 
 class IngestionSummary(Artifact):
     """`summary.json`: exact counts; read = accepted + duplicates + dead letters."""
 
-    TYPE_NAME = "TandemIngestionSummary"
+    TYPE_NAME = "tandem.IngestionSummary"
 
 
 class GateReport(Artifact):
     """The answer of one gate.
 
     `gate.json`: gate, passed, reason (one sentence), checks (name, passed, seen,
-    expected). The property `blessed` is 1 where the gate passed, else 0.
+    expected). The custom property `blessed` is 1 where the gate passed, else 0.
     """
 
-    TYPE_NAME = "TandemGateReport"
-    PROPERTIES = {"blessed": Property(type=PropertyType.INT)}
+    TYPE_NAME = "tandem.GateReport"
 
 
 class ItemIndex(Artifact):
@@ -63,13 +63,13 @@ class ItemIndex(Artifact):
     measured recall against exact search.
     """
 
-    TYPE_NAME = "TandemItemIndex"
+    TYPE_NAME = "tandem.ItemIndex"
 
 
 class Evaluation(Artifact):
     """`metrics.json`: the figures of one evaluation, baselines and intervals included."""
 
-    TYPE_NAME = "TandemEvaluation"
+    TYPE_NAME = "tandem.Evaluation"
 
 
 class ReleaseBundle(Artifact):
@@ -80,7 +80,7 @@ class ReleaseBundle(Artifact):
     the answers the exporting process gave.
     """
 
-    TYPE_NAME = "TandemReleaseBundle"
+    TYPE_NAME = "tandem.ReleaseBundle"
 
 
 class Release(Artifact):
@@ -90,5 +90,4 @@ class Release(Artifact):
     are copies that the next run's gates compare with.
     """
 
-    TYPE_NAME = "TandemRelease"
-    PROPERTIES = {"version": Property(type=PropertyType.INT)}
+    TYPE_NAME = "tandem.Release"

@@ -1,10 +1,11 @@
-"""Writes and reads a gate's answer in its artifact."""
+"""Writes and reads a gate's answer in its artifact, on any file system Beam knows."""
 
-from pathlib import Path
+from apache_beam.io.filesystems import FileSystems
 
 from components.gate import GateResult
 
 GATE_FILE = "gate.json"
+BLESSED = "blessed"
 
 
 def publish_gate(result: GateResult, report) -> None:
@@ -14,10 +15,12 @@ def publish_gate(result: GateResult, report) -> None:
         result: the answer.
         report: a `GateReport` artifact.
     """
-    (Path(report.uri) / GATE_FILE).write_text(result.to_json())
-    report.blessed = int(result.passed)
+    with FileSystems.create(FileSystems.join(report.uri, GATE_FILE)) as handle:
+        handle.write(result.to_json().encode())
+    report.set_int_custom_property(BLESSED, int(result.passed))
 
 
 def read_gate(uri: str) -> GateResult:
     """Reads the answer from a `GateReport` artifact's folder."""
-    return GateResult.from_json((Path(uri) / GATE_FILE).read_text())
+    with FileSystems.open(FileSystems.join(uri, GATE_FILE)) as handle:
+        return GateResult.from_json(handle.read().decode())

@@ -70,5 +70,7 @@ def IngestEvents(
             examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
         )
         examples_utils.set_file_format(examples, "tfrecords_gzip")
-    catalog.num_items = result.items
-    dead_letters.count = sum(source.dead_letters for source in result.sources.values())
+    catalog.set_int_custom_property("num_items", result.items)
+    dead_letters.set_int_custom_property(
+        "count", sum(source.dead_letters for source in result.sources.values())
+    )

@@ -13,7 +13,7 @@ from tfx.dsl.component.experimental.annotations import (
 from tfx.dsl.component.experimental.decorators import component
 
 from components.artifacts import Catalog, GateReport, Profiles, Release, ReleaseBundle
-from components.gate import GateResult
+from components.gate_file import read_gate
 from components.push_release import PushError, PushSettings, push_release
 from serving.release_layout import MANIFEST, release_dir
 
@@ -42,8 +42,7 @@ def PushRelease(
         serving_root: where model servers look, on a local file system.
         settings_json: a `PushSettings`.
     """
-    report = (Path(validation.uri) / "gate.json").read_text()
-    gate = GateResult.from_json(report)
+    gate = read_gate(validation.uri)
     if not gate.passed:
         # The pipeline's condition keeps this from running; were it ever forgotten, a
         # refused release must still not reach the servers.
@@ -61,5 +60,5 @@ def PushRelease(
     shutil.copy(release_dir(root, manifest.version) / MANIFEST, release.uri)
     for model in _COMPARED_MODELS:
         shutil.copytree(Path(bundle.uri) / model, Path(release.uri) / model)
-    release.version = manifest.version
+    release.set_int_custom_property("version", manifest.version)
     logging.info("release %d is in %s", manifest.version, serving_root)

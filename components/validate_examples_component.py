@@ -12,6 +12,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import GateReport, IngestionSummary
+from components.gate_file import publish_gate
 from components.ingestion.settings import ValidationSettings
 from components.ingestion.summary import Summary
 from components.validate_examples import validate_examples
@@ -34,7 +35,7 @@ def ValidateExamples(
     Args:
         anomalies: of ExampleValidator.
         summary: of IngestEvents.
-        report: `gate.json` and the property `blessed`.
+        report: `gate.json` and the custom property `blessed`.
         settings_json: a `ValidationSettings`.
     """
     result = validate_examples(
@@ -42,9 +43,7 @@ def ValidateExamples(
         read_anomalies(anomalies),
         ValidationSettings.model_validate_json(settings_json),
     )
-    with FileSystems.create(FileSystems.join(report.uri, "gate.json")) as handle:
-        handle.write(result.to_json().encode())
-    report.blessed = int(result.passed)
+    publish_gate(result, report)
     logging.info("%s", result.reason)
 
 

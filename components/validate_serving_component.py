@@ -12,6 +12,7 @@ from tfx.dsl.component.experimental.annotations import (
 from tfx.dsl.component.experimental.decorators import component
 
 from components.artifacts import Catalog, GateReport, ReleaseBundle
+from components.gate_file import publish_gate
 from components.validate_serving import ServingValidationSettings, validate_serving
 
 
@@ -27,7 +28,7 @@ def ValidateServing(
     Args:
         bundle: the models and their recorded answers.
         catalog: every item the release may recommend.
-        report: `gate.json` and the property `blessed`.
+        report: `gate.json` and the custom property `blessed`.
         settings_json: a `ServingValidationSettings`.
     """
     items = pq.read_table(Path(catalog.uri) / "items.parquet", columns=["item_id"])
@@ -36,6 +37,5 @@ def ValidateServing(
         items.column("item_id").to_pylist(),
         ServingValidationSettings.model_validate_json(settings_json),
     )
-    (Path(report.uri) / "gate.json").write_text(result.to_json())
-    report.blessed = int(result.passed)
+    publish_gate(result, report)
     logging.info("%s", result.reason)

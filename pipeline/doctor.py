@@ -317,7 +317,9 @@ def available_memory(proc: Path, cgroup: Path) -> int | None:
     Returns:
         available: in bytes; None if the system does not tell.
     """
-    found = re.search(r"^MemAvailable:\s*(\d+) kB", _read(proc / "meminfo"), re.MULTILINE)
+    found = re.search(
+        r"^MemAvailable:\s*(\d+) kB", _read(proc / "meminfo"), re.MULTILINE
+    )
     if not found:
         return None
     available = int(found.group(1)) * 1024

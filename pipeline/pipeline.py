@@ -9,7 +9,6 @@ import json
 import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.types.channel import union
 
 from components.artifacts import Release
 from components.build_index_component import BuildIndex
@@ -17,6 +16,7 @@ from components.evaluate_ranking_component import EvaluateRanking
 from components.evaluate_retrieval_component import EvaluateRetrieval
 from components.export_recommender import ExportSettings
 from components.export_recommender_component import ExportRecommender
+from components.gate_file import BLESSED
 from components.ingest_events_component import IngestEvents
 from components.push_release_component import PushRelease
 from components.validate_examples_component import ValidateExamples
@@ -68,10 +68,9 @@ def create_pipeline(
     nodes = [last_release, ingest, statistics, schema, validator, data_gate]
     with tfx.dsl.Cond(is_blessed(data_gate)):
         transform = tfx.components.Transform(
-            # Both kinds of rows: an item that was shown but never liked has an id too.
-            examples=union(
-                [ingest.outputs["interactions"], ingest.outputs["impressions"]]
-            ),
+            # Impressions hold every labelled row, whatever the answer was: an item that
+            # was shown but never liked gets an id of its own too.
+            examples=ingest.outputs["impressions"],
             schema=schema.outputs["schema"],
             preprocessing_fn="models.preprocessing.preprocessing_fn",
             custom_config={"catalog": catalog_json},
@@ -168,7 +167,7 @@ def _model_stages(
 
 def is_blessed(gate: BaseNode):
     """Returns the condition that a gate's report is blessed."""
-    return gate.outputs["report"].future()[0].property("blessed") == 1
+    return gate.outputs["report"].future()[0].custom_property(BLESSED) == 1
 
 
 def _trainer(

@@ -33,7 +33,7 @@ class StageRun:
     Attributes:
         state: how it ended.
         outputs: folder of each output artifact by its key.
-        properties: of each output artifact by its key.
+        properties: custom properties of each output artifact by its key.
     """
 
     state: StageState
@@ -96,6 +96,6 @@ def _read_stage(store: metadata_store.MetadataStore, execution) -> StageRun:
         outputs[key] = artifact.uri
         properties[key] = {
             name: value.int_value if value.HasField("int_value") else value.string_value
-            for name, value in artifact.properties.items()
+            for name, value in artifact.custom_properties.items()
         }
     return StageRun(_STATES[execution.last_known_state], outputs, properties)

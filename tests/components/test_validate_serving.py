@@ -161,4 +161,4 @@ def test_component_writes_the_gate(good_bundle, tmp_path):
         {"settings_json": SETTINGS.model_dump_json()},
     )
     assert json.loads((tmp_path / "report" / "gate.json").read_text())["passed"]
-    assert report.blessed == 1
+    assert report.get_int_custom_property("blessed") == 1

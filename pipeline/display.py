@@ -1,0 +1,120 @@
+"""What a person sees on the terminal: progress, tables of figures and of items."""
+
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from components.gate import GateResult
+
+_RETRIEVAL_FIGURES = ("recall@10", "recall@50", "recall@100", "ndcg@10")
+_RETRIEVAL_MODELS = ("two_tower", "item_knn", "popularity", "last_release")
+_RANKING_FIGURES = ("auc", "logloss")
+_RANKING_MODELS = ("deepfm", "popularity", "constant", "last_release")
+
+
+class StageProgress:
+    """Prints a line for each stage as it ends, with its seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._stage = ""
+        self._started = time.monotonic()
+
+    def __call__(self, stage: str) -> None:
+        """Notes that `stage` starts, and so that the one before it ended."""
+        self.finish()
+        self._stage, self._started = stage, time.monotonic()
+
+    def finish(self) -> None:
+        """Notes that the last stage ended."""
+        if self._stage:
+            seconds = time.monotonic() - self._started
+            self._console.print(
+                f"  {self._stage:<20} {seconds:6.1f} s", highlight=False
+            )
+        self._stage = ""
+
+
+def figures_table(title: str, figures: dict, models: tuple, columns: tuple) -> Table:
+    """Returns a table of figures with intervals, a row per model that was measured."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for model in models:
+        if model in figures:
+            row = figures[model]
+            table.add_row(model, *(_with_interval(row, column) for column in columns))
+    return table
+
+
+def _with_interval(row: dict, column: str) -> str:
+    text = f"{row[column]:.3f}"
+    if interval := row.get(f"{column}_interval"):
+        text += f" [dim]({interval[0]:.3f} to {interval[1]:.3f})[/dim]"
+    return text
+
+
+def show_figures(console: Console, figures: dict) -> None:
+    """Prints the figures of a run beside their baselines."""
+    if "retrieval" in figures:
+        test = figures["retrieval"]["test"]
+        console.print(
+            figures_table(
+                f"Retrieval: {test['events']:,} test events of {test['users']:,} users, "
+                "all unseen items ranked (95 % intervals)",
+                figures["retrieval"],
+                _RETRIEVAL_MODELS,
+                _RETRIEVAL_FIGURES,
+            )
+        )
+    if "ranking" in figures:
+        console.print(
+            figures_table(
+                f"Ranking: {figures['ranking']['test']['rows']:,} test rows (95 % intervals)",
+                figures["ranking"],
+                _RANKING_MODELS,
+                _RANKING_FIGURES,
+            )
+        )
+    if "serving" in figures:
+        serving = figures["serving"]
+        console.print(
+            f"Served top 10 equal the offline computation for "
+            f"{serving['offline_agreement']:.1%} of {serving['users']} test users; the "
+            f"index keeps {serving['index_agreement']:.1%} of the exact top 10."
+        )
+
+
+def show_gates(console: Console, gates: dict) -> None:
+    """Prints each gate's answer."""
+    for gate in gates.values():
+        mark = "[green]passed[/green]" if gate["passed"] else "[red]refused[/red]"
+        console.print(f"  {mark}  {gate['reason']}", highlight=False)
+
+
+def show_refusals(console: Console, refused: list[GateResult], report: str) -> None:
+    """Prints why nothing was pushed."""
+    for gate in refused:
+        console.print(f"[red]Nothing was pushed:[/red] {gate.reason}", highlight=False)
+    console.print(f"The full report is in {report}.", highlight=False)
+
+
+def items_table(title: str, rows: list[dict]) -> Table:
+    """Returns a table of recommended items.
+
+    Args:
+        title: above the table.
+        rows: `title`, `score`, `propensity` each.
+    """
+    table = Table(title=title, title_justify="left")
+    table.add_column("#", justify="right")
+    table.add_column("title")
+    table.add_column("score", justify="right")
+    table.add_column("propensity", justify="right")
+    for place, row in enumerate(rows, start=1):
+        table.add_row(
+            str(place), row["title"], f"{row['score']:.3f}", f"{row['propensity']:.4f}"
+        )
+    return table
