@@ -7,7 +7,7 @@ config declares once.
 
 import enum
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # Keys of every ingested tf.Example, whatever the catalogue declares.
 EVENT_ID = "event_id"
@@ -15,7 +15,9 @@ USER_ID = "user_id"
 ITEM_ID = "item_id"
 TIMESTAMP = "timestamp"  # int64, ms since the epoch, UTC
 EVENT_TYPE = "event_type"
-HISTORY = "history_item_ids"  # bytes list, oldest first, strictly earlier than TIMESTAMP
+HISTORY = (
+    "history_item_ids"  # bytes list, oldest first, strictly earlier than TIMESTAMP
+)
 LABEL = "label"  # float in [0, 1], what the ranker learns
 REWARD = "reward"  # float >= 0, r_i of the retrieval loss
 POSITION = "position"  # int64 >= 0, absent where the log has none
@@ -84,6 +86,16 @@ class FeatureCatalog(BaseModel):
         if twice:
             raise ValueError(f"each feature is declared once; declared twice: {twice}")
         return features
+
+    @model_validator(mode="after")
+    def _keys_are_free(self) -> "FeatureCatalog":
+        taken = [key for key, _ in self.features() if key in (USER_ID, ITEM_ID)]
+        if taken:
+            raise ValueError(
+                "a feature may not be named `id`, whose example key is the row's own. "
+                f"Received features with the keys {taken}; the ids need no declaration"
+            )
+        return self
 
     def features(self, *sides: Side) -> list[tuple[str, Feature]]:
         """Returns (example key, feature) of the given sides, or of all of them.
