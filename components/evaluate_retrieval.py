@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.gate import Check, GateResult
+from components.gate import Check, GateResult, at_least
 from models.retrieval.evaluation import (
     Interactions,
     Scorer,
@@ -154,7 +154,7 @@ def judge_retrieval(
             f"{name} against {baseline}", seen > bound, f"{seen:.4f}", f"> {bound:.4f}"
         )
 
-    checks = []
+    checks = [at_least("test events", figures["test"]["events"], 1)]
     if settings.beat_popularity:
         checks.append(exceeds("popularity"))
     if settings.beat_item_knn:

@@ -19,6 +19,8 @@ from schemas.features import FeatureCatalog, Side
 
 _UINT64 = np.uint64
 _FINGERPRINT_RANGE = 2**62
+# The largest probability below the 1 that a float32 sigmoid rounds to.
+_SATURATED = 1 - 2.0**-25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +79,14 @@ def recommend_offline(
         for row in np.argsort(-similarity, kind="stable")
         if models.vectors.item_ids[row] not in banned
     ][: max(k, num_candidates)]
+    if not allowed:
+        return Slate([], np.zeros(0, np.float32), np.zeros(0))
     pairs = [
         join_examples(query_example, models.item_examples[row], catalog)
         for row in allowed
     ]
     scores = run_in_batches(models.rank, np.array(pairs, object), "scores")
-    scores64 = scores.astype(np.float64)
+    scores64 = np.clip(scores.astype(np.float64), np.finfo(np.float64).tiny, _SATURATED)
     logits = np.log(scores64) - np.log1p(-scores64)
     ids = [models.vectors.item_ids[row] for row in allowed]
     order, propensities = choose(logits, ids, seed, policy)
