@@ -1,0 +1,133 @@
+"""Ingested rows as arrays: order, masks and histories that line up."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.read_examples import (
+    read_labelled,
+    read_serialized,
+    read_test_log,
+    split_files,
+)
+
+
+def row(user, item, time, history=(), label=0.0) -> bytes:
+    out = tf.train.Example()
+    feature = out.features.feature
+    feature["user_id"].bytes_list.value.append(user.encode())
+    feature["item_id"].bytes_list.value.append(item.encode())
+    feature["timestamp"].int64_list.value.append(time)
+    feature["label"].float_list.value.append(label)
+    feature["history_item_ids"].bytes_list.value.extend(i.encode() for i in history)
+    return out.SerializeToString(deterministic=True)
+
+
+def write_split(root: Path, split: str, *shards: list[bytes]) -> None:
+    folder = root / f"Split-{split}"
+    folder.mkdir()
+    for number, rows in enumerate(shards):
+        name = f"data_tfrecord-{number:05d}-of-{len(shards):05d}.gz"
+        with tf.io.TFRecordWriter(str(folder / name), "GZIP") as writer:
+            for serialized in rows:
+                writer.write(serialized)
+
+
+TRAIN = [row("u", "a", 1), row("v", "b", 2, ["a"])]
+TRAIN_2 = [row("w", "gone", 3, ["b", "gone", "a", "b"])]
+EVAL = [row("u", "b", 4, ["a"], label=1.0)]
+TEST = [row("u", "c", 5, ["a", "b"]), row("x", "a", 6)]
+
+
+@pytest.fixture
+def examples(tmp_path):
+    write_split(tmp_path, "train", TRAIN, [], TRAIN_2)
+    write_split(tmp_path, "eval", EVAL, [])
+    write_split(tmp_path, "test", TEST)
+    return tmp_path
+
+
+def test_shards_are_read_in_their_order(examples):
+    files = split_files(str(examples), "train")
+    assert [Path(file).name[14:19] for file in files] == ["00000", "00001", "00002"]
+    assert read_serialized(files).tolist() == TRAIN + TRAIN_2
+
+
+def test_nothing_is_read_from_no_file_and_from_empty_files(examples):
+    assert read_serialized([]).shape == (0,)
+    empty = split_files(str(examples), "eval")[1:]
+    assert read_serialized(empty).shape == (0,)
+
+
+def test_reading_goes_on_over_the_end_of_a_batch(examples, monkeypatch):
+    monkeypatch.setattr("components.read_examples._BATCH", 2)
+    assert len(read_serialized(split_files(str(examples), "train"))) == 3
+
+
+def test_labelled_rows_are_columns_of_equal_length(examples):
+    rows = read_labelled(str(examples), "eval")
+    assert rows.users.tolist() == [b"u"]
+    assert rows.items.tolist() == [b"b"]
+    assert rows.labels.tolist() == [1.0]
+    assert rows.serialized.tolist() == EVAL
+
+
+def test_split_without_a_labelled_row_is_empty_columns(tmp_path):
+    write_split(tmp_path, "test", [])
+    rows = read_labelled(str(tmp_path), "test")
+    assert len(rows.users) == len(rows.items) == len(rows.labels) == 0
+
+
+def check_log(read, uri: str) -> None:
+    """The checker, by hand: rows are train, eval, test; items are catalogue rows."""
+    log, serialized = read(uri, ["c", "b", "a"])
+    assert serialized.tolist() == TRAIN + TRAIN_2 + EVAL + TEST
+    assert log.interactions.users.tolist() == [b"u", b"v", b"w", b"u", b"u", b"x"]
+    assert log.interactions.items.tolist() == [2, 1, -1, 1, 0, 2]
+    assert log.interactions.timestamps.tolist() == [1, 2, 3, 4, 5, 6]
+    assert log.is_train.tolist() == [True] * 4 + [False] * 2
+    assert log.is_test.tolist() == [False] * 4 + [True] * 2
+    assert log.num_items == 3
+    assert log.histories.toarray().tolist() == [
+        [0, 0, 0],
+        [0, 0, 1],
+        [0, 2, 1],  # b twice; an item that is not in the catalogue is left out
+        [0, 0, 1],
+        [0, 1, 1],
+        [0, 0, 0],
+    ]
+
+
+def test_log_has_every_split_with_histories_beside_their_rows(examples):
+    check_log(read_test_log, str(examples))
+
+
+def _sorted_catalogue(uri, item_ids):
+    return read_test_log(uri, sorted(item_ids))
+
+
+def _test_split_first(uri, item_ids):
+    log, serialized = read_test_log(uri, item_ids)
+    return log, np.roll(serialized, 2)
+
+
+def _smaller_catalogue(uri, item_ids):
+    return read_test_log(uri, item_ids[1:])
+
+
+@pytest.mark.parametrize(
+    "wrong", [_sorted_catalogue, _test_split_first, _smaller_catalogue]
+)
+def test_log_checker_rejects(wrong, examples):
+    with pytest.raises(AssertionError):
+        check_log(wrong, str(examples))
+
+
+def test_log_without_test_rows_has_no_test_rows(tmp_path):
+    for split, rows in (("train", TRAIN), ("eval", EVAL), ("test", [])):
+        write_split(tmp_path, split, rows)
+    log, _ = read_test_log(str(tmp_path), ["a"])
+    assert not log.is_test.any()
+    assert log.is_train.all()
