@@ -64,6 +64,8 @@ def preprocessing_fn(inputs: dict, custom_config: dict) -> dict[str, tf.Tensor]:
 def _transform(key: str, feature: Feature, values: tf.SparseTensor) -> tf.Tensor:
     """Returns one declared feature in the form of its kind (feature_space.py)."""
     if feature.kind is FeatureKind.NUMERIC:
+        # One NaN in the log would make the mean, and so the whole column, NaN.
+        values = tf.sparse.retain(values, tf.math.is_finite(values.values))
         return _first_value(tft.scale_to_z_score(values), default=0.0)
     if feature.kind is FeatureKind.TEXT:
         return hash_ngrams(_first_value(values, default=""), feature.num_hash_buckets)
@@ -109,7 +111,8 @@ def hash_ngrams(texts: tf.Tensor, num_buckets: int) -> tf.Tensor:
     Returns:
         int64 [B, L].
     """
-    cleaned = tf.strings.regex_replace(tf.strings.lower(texts), r"[^\pL\pN]+", " ")
+    lower = tf.strings.lower(texts, encoding="utf-8")
+    cleaned = tf.strings.regex_replace(lower, r"[^\pL\pN]+", " ")
     words = tf.strings.split(tf.strings.strip(cleaned))  # [B, (words)]
     ngrams = tf.strings.ngrams(words, ngram_width=(1, 2), separator=" ")
     ids = 1 + tf.strings.to_hash_bucket_fast(ngrams, num_buckets)
@@ -150,6 +153,9 @@ class TransformGraph(tf.Module):
         self.space = FeatureSpace.from_vocabulary_sizes(catalog, sizes)
         self.raw_spec = output.raw_feature_spec()
         self._layer = output.transform_features_layer()
+        # The layer loads its graph at the first call. Inside a tf.function, the lookup
+        # tables would be initialised again at every step.
+        self._layer(tf.io.parse_example(tf.constant([], tf.string), self.raw_spec))
 
     def __call__(
         self, raw: Mapping[str, tf.Tensor | tf.SparseTensor]

@@ -1,7 +1,6 @@
 """Asks a served release for one user's recommendations, with titles."""
 
 import dataclasses
-from collections.abc import Sequence
 
 from serving.client import RecommendationClient
 from serving.release_tables import ReleaseTables
@@ -25,9 +24,10 @@ def ask(
     user_id: str,
     k: int,
     seed: int | None = None,
-    exclude_item_ids: Sequence[str] = (),
 ) -> Answer:
     """Looks the user up in the release's profiles and asks the server once.
+
+    Nothing the user met before is recommended again.
 
     Raises:
         ServerUnavailableError: if no server answers.
@@ -38,7 +38,7 @@ def ask(
         user_id,
         profile.history_item_ids,
         profile.features,
-        exclude_item_ids=exclude_item_ids,
+        exclude_item_ids=profile.seen_item_ids,
         k=k,
         seed=seed,
     )

@@ -1,6 +1,7 @@
 """What a person sees on the terminal: progress, tables of figures and of items."""
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -99,6 +100,27 @@ def show_refusals(console: Console, refused: list[GateResult], report: str) -> N
     for gate in refused:
         console.print(f"[red]Nothing was pushed:[/red] {gate.reason}", highlight=False)
     console.print(f"The full report is in {report}.", highlight=False)
+
+
+def show_accounts(console: Console, ingest: dict) -> None:
+    """Prints, per source, that every record read is accounted for."""
+    for name, source in ingest["sources"].items():
+        console.print(
+            f"  {name}: {source['read']:,} read = {source['accepted']:,} accepted + "
+            f"{source['duplicates']:,} duplicates + {source['dead_letters']:,} dead letters",
+            highlight=False,
+        )
+
+
+def show_next(console: Console, root: Path, release: int | None) -> None:
+    """Prints where everything lies and what to type next."""
+    console.print(
+        f"\nRelease {release} is in {root}/serving, the figures in "
+        f"{root}/report/metrics.json, the log in {root}/run.log. Next:",
+        highlight=False,
+    )
+    for command in ("serve", "recommend --user-id 405", "tensorboard"):
+        console.print(f"  uv run tandem {command} --root {root}", highlight=False)
 
 
 def items_table(title: str, rows: list[dict]) -> Table:

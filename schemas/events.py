@@ -13,6 +13,7 @@ from schemas.features import (
     ITEM_ID,
     POSITION,
     PROPENSITY,
+    SEEN,
     TIMESTAMP,
     USER_ID,
     VALUE,
@@ -90,8 +91,17 @@ def users_schema(catalog: FeatureCatalog) -> pa.Schema:
 
 
 def profiles_schema(catalog: FeatureCatalog) -> pa.Schema:
-    """Returns the profiles table: the users table and each user's latest history."""
-    return users_schema(catalog).append(pa.field(HISTORY, pa.list_(pa.string())))
+    """Returns the profiles table: the users table and what each user's past comes to.
+
+    `history_item_ids` is the model's input; `seen_item_ids` reaches further back, and is
+    what a client passes on as items not to recommend again.
+    """
+    statistics = [
+        pa.field(statistic.value, pa.float64()) for statistic in catalog.user_statistics
+    ]
+    items = pa.list_(pa.string())
+    past = [*statistics, pa.field(HISTORY, items), pa.field(SEEN, items)]
+    return pa.schema([*users_schema(catalog), *past])
 
 
 def check_names(catalog: FeatureCatalog) -> None:
@@ -101,7 +111,7 @@ def check_names(catalog: FeatureCatalog) -> None:
         (Side.ITEM, ITEMS),
         (Side.USER, USERS),
     ):
-        for _, feature in catalog.features(side):
+        for feature in catalog.declared(side):
             if feature.name in schema.names:
                 raise ValueError(
                     f"features.{side.value}: `{feature.name}` is a column of the log "

@@ -18,11 +18,15 @@ EVENT_TYPE = "event_type"
 HISTORY = (
     "history_item_ids"  # bytes list, oldest first, strictly earlier than TIMESTAMP
 )
+SEEN = "seen_item_ids"  # of a profile: the latest MAX_SEEN items met, oldest first
 LABEL = "label"  # float in [0, 1], what the ranker learns
 REWARD = "reward"  # float >= 0, r_i of the retrieval loss
 POSITION = "position"  # int64 >= 0, absent where the log has none
 PROPENSITY = "propensity"  # float in (0, 1], absent where the log has none
 VALUE = "value"  # float, absent where the log has none
+
+
+MAX_SEEN = 2000
 
 
 class Side(enum.Enum):
@@ -63,6 +67,15 @@ class Feature(BaseModel):
         return self.hash_buckets or default
 
 
+class UserStatistic(enum.Enum):
+    """A number that ingestion works out of a user's own past, point in time.
+
+    Each is a numeric user feature: `user_<value>` in rows, requests and profiles.
+    """
+
+    MEAN_LABEL = "mean_label"  # of the strictly earlier labelled events, smoothed
+
+
 class FeatureCatalog(BaseModel):
     """Every feature of a service, declared once."""
 
@@ -71,6 +84,11 @@ class FeatureCatalog(BaseModel):
     user: tuple[Feature, ...] = ()
     item: tuple[Feature, ...] = ()
     context: tuple[Feature, ...] = ()
+    user_statistics: tuple[UserStatistic, ...] = Field(
+        default=(),
+        description="Numbers worked out of the user's own past: `mean_label`. They need "
+        "no column and are features like the declared ones.",
+    )
     history_length: int = Field(
         default=50, ge=1, le=2000, description="Most recent events kept in a history."
     )
@@ -89,7 +107,14 @@ class FeatureCatalog(BaseModel):
 
     @model_validator(mode="after")
     def _keys_are_free(self) -> "FeatureCatalog":
-        taken = [key for key, _ in self.features() if key in (USER_ID, ITEM_ID)]
+        keys = [key for key, _ in self.features()]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(
+                f"a user statistic and a declared feature share the keys {twice}; "
+                "rename the feature"
+            )
+        taken = [key for key in keys if key in (USER_ID, ITEM_ID)]
         if taken:
             raise ValueError(
                 "a feature may not be named `id`, whose example key is the row's own. "
@@ -105,8 +130,21 @@ class FeatureCatalog(BaseModel):
         return [
             (f"{side.value}_{feature.name}", feature)
             for side in (sides or tuple(Side))
-            for feature in getattr(self, side.value)
+            for feature in (*self.declared(side), *self._derived(side))
         ]
+
+    def declared(self, side: Side) -> tuple[Feature, ...]:
+        """Returns the features that are columns of the side's table."""
+        return getattr(self, side.value)
+
+    def _derived(self, side: Side) -> tuple[Feature, ...]:
+        """Returns the features that ingestion works out."""
+        if side is not Side.USER:
+            return ()
+        return tuple(
+            Feature(name=statistic.value, kind=FeatureKind.NUMERIC)
+            for statistic in self.user_statistics
+        )
 
 
 def transformed_name(key: str) -> str:

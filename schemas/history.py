@@ -8,6 +8,8 @@ so training and serving cannot disagree.
 
 import numpy as np
 
+_PRIOR_EVENTS = 3.0
+
 
 def history_spans(
     users: np.ndarray, timestamps: np.ndarray, positive: np.ndarray, length: int
@@ -46,6 +48,37 @@ def history_spans(
     end = num_before[_first_of_run(same_moment)]
     start = np.maximum(num_before[_first_of_run(same_user)], end - length)
     return start, end
+
+
+def mean_labels(
+    users: np.ndarray,
+    timestamps: np.ndarray,
+    labels: np.ndarray,
+    is_labelled: np.ndarray,
+) -> np.ndarray:
+    """Returns, for each row, the mean label of its user's strictly earlier events.
+
+    mean[i] = (sum of labels + m / 2) / (number of labels + m),  m = 3
+
+    A user without a past gets 1/2, and a single answer moves it only so far.
+
+    Args:
+        users: [N] any comparable type; rows of one user are adjacent.
+        timestamps: [N] int64, not falling within a user.
+        labels: [N] float; read where `is_labelled`.
+        is_labelled: [N] bool, whether the row has a label.
+
+    Returns:
+        means: [N] float64.
+    """
+    start, end = history_spans(users, timestamps, is_labelled, max(1, len(users)))
+    totals = np.concatenate([[0.0], np.cumsum(labels[is_labelled])])
+    return smoothed_mean(totals[end] - totals[start], end - start)
+
+
+def smoothed_mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Returns (total + m / 2) / (count + m), see `mean_labels`."""
+    return (total + _PRIOR_EVENTS / 2) / (count + _PRIOR_EVENTS)
 
 
 def history_at(

@@ -20,12 +20,14 @@ class Profile:
 
     Attributes:
         history_item_ids: latest items, oldest first.
+        seen_item_ids: items met, further back than the history reaches.
         features: user features by input name (`user_age`); unknown ones are left out.
         is_known: whether the release knows the user; if not, the rest is empty.
     """
 
     user_id: str
     history_item_ids: list[str]
+    seen_item_ids: list[str]
     features: dict[str, object]
     is_known: bool
 
@@ -43,21 +45,30 @@ class ReleaseTables:
             self.directory / PROFILES, filters=[("user_id", "=", user_id)]
         )
         if table.num_rows == 0:
-            return Profile(user_id, [], {}, is_known=False)
+            return Profile(user_id, [], [], {}, is_known=False)
         row = table.to_pylist()[0]
         history = row.pop("history_item_ids") or []
+        seen = row.pop("seen_item_ids") or []
         del row["user_id"]
-        features = {f"user_{key}": value for key, value in row.items() if value is not None}
-        return Profile(user_id, history, features, is_known=True)
+        features = {
+            f"user_{key}": value for key, value in row.items() if value is not None
+        }
+        return Profile(user_id, history, seen, features, is_known=True)
 
     def user_ids(self) -> list[str]:
         """Returns the known users, in the table's order."""
-        return pq.read_table(self.directory / PROFILES, columns=["user_id"]).column(0).to_pylist()
+        return (
+            pq.read_table(self.directory / PROFILES, columns=["user_id"])
+            .column(0)
+            .to_pylist()
+        )
 
     def names(self, item_ids: list[str]) -> dict[str, str]:
         """Returns a name for each item: title and year where known, else the id."""
         table = pq.read_table(self.directory / ITEMS)
-        chosen = table.filter(pc.is_in(table.column("item_id"), pa.array(item_ids, pa.string())))
+        chosen = table.filter(
+            pc.is_in(table.column("item_id"), pa.array(item_ids, pa.string()))
+        )
         return {row["item_id"]: _name(row) for row in chosen.to_pylist()}
 
 

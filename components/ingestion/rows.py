@@ -17,16 +17,19 @@ from schemas.features import (
     HISTORY,
     ITEM_ID,
     LABEL,
+    MAX_SEEN,
     POSITION,
     PROPENSITY,
     REWARD,
+    SEEN,
     TIMESTAMP,
     USER_ID,
     VALUE,
     FeatureCatalog,
     Side,
+    UserStatistic,
 )
-from schemas.history import history_spans
+from schemas.history import history_spans, mean_labels, smoothed_mean
 
 CHUNK_ROWS = 20_000
 
@@ -105,10 +108,23 @@ class ShardRows:
             items.take(known_items), catalog.features(Side.ITEM)
         )
         self._user_entries = encoding.feature_entries(
-            users.take(known_users), catalog.features(Side.USER)
+            users.take(known_users),
+            [
+                (key, feature)
+                for key, feature in catalog.features(Side.USER)
+                if feature in catalog.declared(Side.USER)
+            ],
         )
+        is_labelled = self._by_type(events, lambda kind: kind.is_labelled, bool)
+        labels = self._labels(events)
+        moments = events[TIMESTAMP].to_numpy()
         self.profiles = self._profiles(
-            users, user_ids, user_of, item_ids.dictionary.take(positive_items), positive
+            users,
+            user_ids,
+            user_of,
+            item_ids.dictionary.take(positive_items),
+            positive,
+            np.where(is_labelled, labels, np.nan),
         )
         in_time = pc.sort_indices(events, sort_keys=by_user[1:])
         order = in_time.to_numpy()
@@ -117,6 +133,12 @@ class ShardRows:
         self._positive = positive[order]
         self._history_begin = offsets[start[order]]
         self._history_end = offsets[end[order]]
+        self._statistics = {
+            f"{Side.USER.value}_{statistic.value}": _AT_EVENTS[statistic](
+                user_of, moments, labels, is_labelled
+            )[order]
+            for statistic in catalog.user_statistics
+        }
 
     def chunks(
         self, cuts: SplitCuts, chunk_rows: int = CHUNK_ROWS
@@ -161,6 +183,8 @@ class ShardRows:
             [self._item_entries[item] for item in self._item_of[rows].tolist()],
             encoding.feature_entries(events, self._catalog.features(Side.CONTEXT)),
         ]
+        for key, values in self._statistics.items():
+            columns.append(encoding.float_entries(key, pa.array(values[rows])))
         for name, entries in (
             (VALUE, encoding.float_entries),
             (POSITION, encoding.int_entries),
@@ -203,7 +227,18 @@ class ShardRows:
         user_of: np.ndarray,
         positive_items: pa.Array,
         positive: np.ndarray,
+        labels: np.ndarray,
     ) -> pa.Table:
+        """Returns the profiles as of a request made after the last event.
+
+        Args:
+            users: the users table.
+            user_ids: the users with an event.
+            user_of: [N] which of them each event is of.
+            positive_items: items of the positive events, in the events' order.
+            positive: [N] bool.
+            labels: [N] float, NaN where an event has no label.
+        """
         schema = profiles_schema(self._catalog)
         seen = pa.table({USER_ID: user_ids.dictionary})
         known = users.select(users_schema(self._catalog).names)
@@ -216,22 +251,53 @@ class ShardRows:
             ],
             promote_options="default",
         ).combine_chunks()
-        # The span of a request made after the last event; users without one have none.
-        counts = np.bincount(user_of[positive], minlength=len(user_ids.dictionary))
-        ends = np.cumsum(counts)
-        starts = ends - np.minimum(counts, self._catalog.history_length)
         at = pc.index_in(joined[USER_ID], value_set=user_ids.dictionary)
         row = pc.fill_null(at, -1).to_numpy().astype(np.int64)
-        has_events = row >= 0
-        begin = np.where(has_events, starts[row], 0) if len(starts) else row * 0
-        length = np.where(has_events, ends[row] - begin, 0) if len(starts) else row * 0
-        offsets = np.concatenate([[0], np.cumsum(length)])
-        flat = np.repeat(begin - offsets[:-1], length) + np.arange(offsets[-1])
-        histories = pa.ListArray.from_arrays(
-            pa.array(offsets, pa.int32()), positive_items.take(pa.array(flat))
+        num_users = len(user_ids.dictionary)
+        counts = np.bincount(user_of[positive], minlength=num_users)
+        for name, length in (
+            (HISTORY, self._catalog.history_length),
+            (SEEN, MAX_SEEN),
+        ):
+            latest = _latest_items(positive_items, counts, row, length)
+            joined = joined.append_column(name, latest)
+        has_label = ~np.isnan(labels)
+        totals = np.bincount(
+            user_of[has_label], weights=labels[has_label], minlength=num_users
         )
-        table = joined.append_column(HISTORY, histories).select(schema.names)
-        return table.cast(schema).sort_by(USER_ID)
+        numbers = np.bincount(user_of[has_label], minlength=num_users)
+        for statistic in self._catalog.user_statistics:
+            # A last entry stands for the users without events, whose row is -1.
+            values = _AT_END[statistic](np.append(totals, 0.0), np.append(numbers, 0))
+            joined = joined.append_column(statistic.value, pa.array(values[row]))
+        return joined.select(schema.names).cast(schema).sort_by(USER_ID)
+
+
+_AT_EVENTS = {UserStatistic.MEAN_LABEL: mean_labels}  # point in time, one per event
+_AT_END = {
+    UserStatistic.MEAN_LABEL: smoothed_mean
+}  # after the last event, one per user
+
+
+def _latest_items(
+    items: pa.Array, counts: np.ndarray, row: np.ndarray, length: int
+) -> pa.ListArray:
+    """Returns, for each of some users, the last `length` of its items.
+
+    Args:
+        items: those of user 0, then those of user 1, and so on.
+        counts: [users] number of items of each.
+        row: [n] which user; -1 for one without items.
+        length: the most items to take.
+    """
+    ends = np.append(np.cumsum(counts), 0)
+    taken = np.minimum(np.append(counts, 0), length)[row]
+    begin = ends[row] - taken
+    offsets = np.concatenate([[0], np.cumsum(taken)])
+    flat = np.repeat(begin - offsets[:-1], taken) + np.arange(offsets[-1])
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), items.take(pa.array(flat))
+    )
 
 
 def item_examples(items: pa.Table, catalog: FeatureCatalog) -> list[bytes]:

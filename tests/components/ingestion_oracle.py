@@ -5,6 +5,8 @@ It shares no code with the package but the names of the keys' contract, spelled 
 
 import math
 
+import numpy as np
+
 
 def accepted_events(records, event_types):
     """Returns (accepted records, number of duplicates) of well-formed records."""
@@ -33,6 +35,26 @@ def histories(events, event_types, length):
         earlier.sort(key=lambda other: (other["timestamp"], other["event_id"]))
         out[event["event_id"]] = [other["item_id"] for other in earlier][-length:]
     return out
+
+
+def label_of(event, event_types):
+    """Returns the event's label, None where its type has no label rule."""
+    kind = event_types[event["event_type"]]
+    if "at_least" in kind:
+        return 1.0 if event["value"] >= kind["at_least"] else 0.0
+    return kind.get("label")
+
+
+def mean_label(event, events, event_types):
+    """Returns the smoothed mean label of the user's strictly earlier events."""
+    labels = [
+        label_of(other, event_types)
+        for other in events
+        if other["user_id"] == event["user_id"]
+        and other["timestamp"] < event["timestamp"]
+    ]
+    labels = [label for label in labels if label is not None]
+    return (sum(labels) + 1.5) / (len(labels) + 3)
 
 
 def split_names(events, test_fraction, eval_fraction):
@@ -77,9 +99,7 @@ def expected_rows(records, event_types, items, users, length, test, eval_):
     }
     for event in events:
         kind = event_types[event["event_type"]]
-        label = kind.get("label")
-        if "at_least" in kind:
-            label = 1.0 if event["value"] >= kind["at_least"] else 0.0
+        label = label_of(event, event_types)
         row = {
             "event_id": [event["event_id"]],
             "timestamp": [event["timestamp"]],
@@ -89,6 +109,9 @@ def expected_rows(records, event_types, items, users, length, test, eval_):
             "label": [1.0 if label is None else label],
             "reward": [kind["reward"]],
             "history_item_ids": history[event["event_id"]],
+            "user_mean_label": [
+                float(np.float32(mean_label(event, events, event_types)))
+            ],
         }
         for name in ("value", "position", "propensity"):
             if event.get(name) is not None:

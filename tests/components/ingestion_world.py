@@ -31,6 +31,7 @@ CATALOG = FeatureCatalog.model_validate(
             {"name": "title", "kind": "text"},
         ],
         "history_length": HISTORY_LENGTH,
+        "user_statistics": ["mean_label"],
     }
 )
 

@@ -18,6 +18,7 @@ from components.ingestion.sources import column_maps
 from components.ingestion.splits import split_cuts
 from schemas import history as history_module
 from schemas.events import items_schema, users_schema
+from schemas.features import UserStatistic
 from tests.components import ingestion_oracle as oracle
 from tests.components import ingestion_world as world
 
@@ -179,6 +180,50 @@ def test_comparison_with_the_oracle_catches_planted_leaks(monkeypatch, wrong):
         check_replay(BASKET)
 
 
+def mean_of_all(users, timestamps, labels, is_labelled):
+    """The leak of the future: a row sees its user's later labels, and its own."""
+    out = np.empty(len(users))
+    for i in range(len(users)):
+        mine = is_labelled & (users == users[i])
+        out[i] = history_module.smoothed_mean(labels[mine].sum(), mine.sum())
+    return out
+
+
+def mean_up_to_now(users, timestamps, labels, is_labelled):
+    """The leak of `<=`: a row's own label is in its feature."""
+    out = np.empty(len(users))
+    for i in range(len(users)):
+        past = is_labelled & (users == users[i]) & (timestamps <= timestamps[i])
+        out[i] = history_module.smoothed_mean(labels[past].sum(), past.sum())
+    return out
+
+
+def mean_of_unlabelled_too(users, timestamps, labels, is_labelled):
+    return history_module.mean_labels(
+        users, timestamps, labels, np.ones_like(is_labelled)
+    )
+
+
+# A purchase has no label rule: it must not count in the mean that the click sees.
+AFTER_PURCHASE = [
+    *BASKET,
+    world.event("bought", timestamp=10**6, event_type="purchase"),
+    world.event("after", timestamp=10**6 + 1),
+]
+
+
+def test_mean_label_leaves_out_events_without_a_label_rule():
+    check_replay(AFTER_PURCHASE)
+
+
+@pytest.mark.parametrize("wrong", [mean_of_all, mean_up_to_now, mean_of_unlabelled_too])
+def test_comparison_with_the_oracle_catches_leaking_statistics(monkeypatch, wrong):
+    statistic = UserStatistic.MEAN_LABEL
+    monkeypatch.setitem(rows_module._AT_EVENTS, statistic, wrong)
+    with pytest.raises(AssertionError):
+        check_replay(AFTER_PURCHASE)
+
+
 def split_by_row_number(timestamps, cuts):
     return (np.arange(len(timestamps)) * 3 // len(timestamps)).astype(np.int8)
 
@@ -257,10 +302,34 @@ def test_profiles_hold_the_latest_history_of_every_user():
         world.settings(),
         world.CATALOG,
     )
+    latest_mean = {
+        user: oracle.mean_label(
+            {"user_id": user, "timestamp": 10**9}, BASKET, world.EVENT_TYPES
+        )
+        for user in ("u0", "u1")
+    }
     assert shard.profiles.to_pylist() == [
-        {"user_id": "quiet", "age": 64.0, "history_item_ids": []},
-        {"user_id": "u0", "age": 31.0, "history_item_ids": ["i2", "i2", "i3"]},
-        {"user_id": "u1", "age": None, "history_item_ids": ["i1", "i0"]},
+        {
+            "user_id": "quiet",
+            "age": 64.0,
+            "mean_label": 0.5,
+            "history_item_ids": [],
+            "seen_item_ids": [],
+        },
+        {
+            "user_id": "u0",
+            "age": 31.0,
+            "mean_label": latest_mean["u0"],
+            "history_item_ids": ["i2", "i2", "i3"],
+            "seen_item_ids": ["i0", "i1", "i2", "i2", "i3"],
+        },
+        {
+            "user_id": "u1",
+            "age": None,
+            "mean_label": latest_mean["u1"],
+            "history_item_ids": ["i1", "i0"],
+            "seen_item_ids": ["i1", "i0"],
+        },
     ]
     assert shard.num_users == 2
     assert shard.num_unknown_items == 1  # g, on i3

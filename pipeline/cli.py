@@ -1,0 +1,334 @@
+"""The `tandem` command.
+
+Exit codes: 0 done, 1 failed, 2 bad arguments or config, 3 a gate refused.
+Progress and messages go to standard error, results to standard output.
+"""
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+FAILED, BAD_CONFIG, REFUSED = 1, 2, 3
+DEFAULT_ROOT = Path(".tandem")
+
+# Commands import what they need: TFX and TensorFlow take seconds.
+
+
+def main() -> None:
+    """Runs the command; an expected error ends it with one message, not a traceback."""
+    # TensorFlow's C++ side reads this when it is loaded; a user's own choice stands.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore")
+    from components.ingestion.errors import IngestionError
+    from components.push_release import PushError
+    from pipeline.config import ConfigError
+    from pipeline.datasets import DatasetError
+    from serving.client import PredictError, ServerUnavailableError
+    from serving.errors import ServerStartError
+    from serving.release_tables import NoReleaseError
+
+    codes: dict[type[Exception], int] = {
+        ConfigError: BAD_CONFIG,
+        DatasetError: FAILED,
+        IngestionError: FAILED,
+        NoReleaseError: FAILED,
+        PredictError: FAILED,
+        PushError: FAILED,
+        ServerStartError: FAILED,
+        ServerUnavailableError: FAILED,
+    }
+    try:
+        cli()
+    except tuple(codes) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(codes[type(error)])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """From a service's event log to served recommendations."""
+
+
+def root_option(function: Callable) -> Callable:
+    """Adds --root."""
+    return click.option(
+        "--root",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=DEFAULT_ROOT,
+        show_default=True,
+        help="Folder for data, artifacts, releases and reports.",
+    )(function)
+
+
+def json_option(function: Callable) -> Callable:
+    """Adds --json."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
+    )(function)
+
+
+def config_options(function: Callable) -> Callable:
+    """Adds --config and --set."""
+    function = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY.PATH=VALUE",
+        help="Override a config value; may be given several times.",
+    )(function)
+    return click.option(
+        "--config",
+        "config_path",
+        required=True,
+        help="A YAML file, or the name of a shipped config such as movielens-100k.",
+    )(function)
+
+
+@cli.command()
+@root_option
+@json_option
+def doctor(root: Path, as_json: bool) -> None:
+    """Check that this machine can run Tandem."""
+    import dataclasses
+
+    from pipeline.doctor import examine
+
+    console = Console(stderr=as_json)
+
+    def show(diagnosis) -> None:
+        mark = "[green]ok[/green]  " if diagnosis.passed else "[red]fail[/red]"
+        console.print(f"{mark} {diagnosis.name}: {diagnosis.seen}", highlight=False)
+        if diagnosis.mend:
+            console.print(f"     {diagnosis.mend}", highlight=False)
+
+    diagnoses = examine(root, show)
+    passed = all(diagnosis.passed for diagnosis in diagnoses)
+    if as_json:
+        checks = [dataclasses.asdict(diagnosis) for diagnosis in diagnoses]
+        click.echo(json.dumps({"passed": passed, "checks": checks}))
+    sys.exit(0 if passed else FAILED)
+
+
+@cli.group()
+def data() -> None:
+    """Fetch public data sets."""
+
+
+@data.command("fetch")
+@click.argument("name")
+@root_option
+@json_option
+def data_fetch(name: str, root: Path, as_json: bool) -> None:
+    """Fetch the data set NAME into <root>/data, hash-checked."""
+    from pipeline.datasets import DATASETS, fetch
+    from pipeline.layout import Layout
+
+    if name not in DATASETS:
+        raise click.BadParameter(
+            f"`{name}` is none of {sorted(DATASETS)}.", param_hint="NAME"
+        )
+    fetched = fetch(name, Layout(root).data, lambda line: click.echo(line, err=True))
+    if as_json:
+        paths = {table: str(path) for table, path in fetched.paths.items()}
+        click.echo(json.dumps({"name": name, "paths": paths, "counts": fetched.counts}))
+    else:
+        click.echo(f"Next: tandem run --config {name} --root {root}")
+
+
+@cli.command()
+@config_options
+@root_option
+@json_option
+def run(
+    config_path: str, overrides: tuple[str, ...], root: Path, as_json: bool
+) -> None:
+    """Run the pipeline: from the log to a pushed release, or to the gate that refused."""
+    from pipeline.config import load_config
+
+    config = load_config(config_path, overrides)
+    console = Console(stderr=True)
+    result = run_with_progress(config, root, console)
+    out = Console(stderr=as_json)
+    from pipeline import display
+    from pipeline.layout import Layout
+
+    report = str(Layout(root).report)
+    display.show_figures(out, result.figures)
+    display.show_accounts(out, result.figures["ingest"])
+    display.show_gates(out, result.figures["gates"])
+    if as_json:
+        click.echo(json.dumps(result.figures))
+    if result.refused:
+        display.show_refusals(console, result.refused, report)
+        sys.exit(REFUSED)
+    display.show_next(out, root, result.release)
+
+
+def run_with_progress(config, root: Path, console: Console):
+    """Runs the pipeline, a line on the console for each stage."""
+    console.print("Loading TFX ...", highlight=False)
+    from pipeline import display
+    from pipeline.local_runner import run_pipeline
+
+    progress = display.StageProgress(console)
+    try:
+        return run_pipeline(config, root, progress)
+    finally:
+        progress.finish()
+
+
+@cli.command("compile")
+@config_options
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The YAML file to write.",
+)
+@click.option(
+    "--image",
+    default="tandem:latest",
+    show_default=True,
+    help="Image that holds Tandem.",
+)
+@click.option(
+    "--pipeline-root",
+    default="gs://your-bucket/tandem",
+    show_default=True,
+    help="Where artifacts go.",
+)
+@click.option(
+    "--serving-root",
+    default="/serving",
+    show_default=True,
+    help="Where releases are pushed; a volume that model servers share.",
+)
+def compile_command(
+    config_path: str,
+    overrides: tuple[str, ...],
+    output: Path,
+    image: str,
+    pipeline_root: str,
+    serving_root: str,
+) -> None:
+    """Write the pipeline as a Kubeflow Pipelines v2 spec; needs no cluster."""
+    from pipeline.config import load_config
+
+    config = load_config(config_path, overrides)
+    if output.suffix not in (".yaml", ".yml"):
+        raise click.BadParameter(
+            f"`{output}` should end in .yaml.", param_hint="--output"
+        )
+    from pipeline.kubeflow_runner import compile_pipeline
+
+    compile_pipeline(config, output, image, pipeline_root, serving_root)
+    click.echo(f"Wrote {output}. Submit it with the kfp client or in the Kubeflow UI.")
+
+
+@cli.command()
+@root_option
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
+)
+@click.option(
+    "--port", default=8500, show_default=True, help="gRPC port; 0 picks a free one."
+)
+def serve(root: Path, host: str, port: int) -> None:
+    """Serve the releases of a root over TF Serving's gRPC API, until interrupted."""
+    from pipeline.layout import Layout
+    from serving.release_tables import latest_release
+    from serving.server import ModelServer
+
+    serving_root = Layout(root).serving
+    release = latest_release(serving_root)
+    server = ModelServer(serving_root, port, host=host).start()
+    click.echo(
+        f"Serving release {release.version} of {serving_root} on {server.target}."
+    )
+    for model, versions in sorted(server.models().items()):
+        click.echo(f"  {model}: {versions}")
+    click.echo(
+        f"Next: tandem recommend --root {root} --target {server.target} --user-id "
+        f"{release.user_ids()[0]}"
+    )
+    server.serve_forever()
+
+
+@cli.command()
+@click.option("--user-id", required=True, help="Whom to recommend to.")
+@click.option(
+    "--target",
+    default="127.0.0.1:8500",
+    show_default=True,
+    help="HOST:PORT of the server.",
+)
+@click.option(
+    "--k", default=10, show_default=True, type=click.IntRange(min=1), help="Items."
+)
+@click.option("--seed", type=int, help="Repeats an answer; default: a new draw.")
+@root_option
+@json_option
+def recommend(
+    user_id: str, target: str, k: int, seed: int | None, root: Path, as_json: bool
+) -> None:
+    """Ask a server for one user's recommendations."""
+    import dataclasses
+
+    from pipeline import display
+    from pipeline.ask import ask
+    from pipeline.layout import Layout
+    from serving.client import RecommendationClient
+    from serving.release_tables import latest_release
+
+    tables = latest_release(Layout(root).serving)
+    with RecommendationClient(target) as client:
+        answer = ask(client, tables, user_id, k, seed)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(answer)))
+        return
+    console = Console()
+    if not answer.is_known:
+        console.print(f"User {user_id} is new to release {tables.version}: no history.")
+    for name in answer.history[-5:]:
+        console.print(f"  met before: {name}", highlight=False)
+    title = f"For user {user_id}, release {answer.version}, seed {answer.seed}"
+    console.print(display.items_table(title, answer.items))
+
+
+@cli.command()
+@root_option
+@click.option("--port", default=6006, show_default=True, help="Port to listen on.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
+)
+def tensorboard(root: Path, port: int, host: str) -> None:
+    """Show every run of a root in TensorBoard, until interrupted."""
+    from pipeline.layout import Layout
+
+    logs = Layout(root).pipeline
+    if not logs.is_dir():
+        raise click.ClickException(f"No runs in {root}; make one with `tandem run`.")
+    arguments = ["--logdir", str(logs), "--port", str(port), "--host", host]
+    os.execv(sys.executable, [sys.executable, "-m", "tensorboard.main", *arguments])
+
+
+@cli.command()
+@root_option
+@json_option
+def demo(root: Path, as_json: bool) -> None:
+    """Fetch MovieLens 100K, train, serve and recommend: everything, in one command."""
+    from pipeline.demo import run_demo
+
+    refused = run_demo(root, as_json)
+    if refused:
+        sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    main()
