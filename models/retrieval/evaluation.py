@@ -63,6 +63,7 @@ def ranks_of_positives(
         scorer: gives the scores of all items for a chunk of `rows`.
         rows: [n] identifies the test events to `scorer`.
         positives: [n] int64 held-out items; -1 (not in the catalogue) ranks last.
+            Where a score is NaN it counts as -inf, below all others.
         seen: n arrays of items to leave out; a held-out item met before stays in.
 
     Returns:
@@ -72,6 +73,8 @@ def ranks_of_positives(
     for start in range(0, len(rows), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         scores = np.array(scorer(rows[chunk]), dtype=np.float64)
+        # NaN is neither above nor equal to anything: a diverged model would rank first.
+        scores[np.isnan(scores)] = -np.inf
         known = positives[chunk] >= 0
         own = np.where(
             known,
@@ -79,7 +82,7 @@ def ranks_of_positives(
             -np.inf,
         )[:, np.newaxis]
         for row, items in enumerate(seen[chunk]):
-            scores[row, items] = -np.inf
+            scores[row, items] = np.nan  # so that no comparison counts it
         above = (scores > own).sum(axis=1)
         others = scores == own
         others[np.arange(len(scores)), np.maximum(positives[chunk], 0)] = False
