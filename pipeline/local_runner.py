@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import json
 import logging
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tfx import v1 as tfx
+from tfx.dsl.compiler import constants
+from tfx.orchestration.portable import runtime_parameter_utils
 
 from components.gate import GateResult
 from components.ingestion.settings import DataSettings, Source
@@ -19,7 +22,7 @@ from pipeline.config import TandemConfig
 from pipeline.layout import Layout
 from pipeline.pipeline import RANKER, create_pipeline
 from pipeline.report import collect_figures, read_gates
-from pipeline.run_state import StageRun, read_latest_run
+from pipeline.run_state import StageRun, read_run
 
 StageStarted = Callable[[str], None]
 
@@ -71,9 +74,10 @@ def run_pipeline(
             str(layout.metadata)
         ),
     )
-    with _logged(layout.log, on_stage):
-        tfx.orchestration.LocalDagRunner().run(pipeline)
-    stages = read_latest_run(str(layout.metadata))
+    run_id = datetime.datetime.now(datetime.UTC).isoformat()
+    with _logged(layout.log):
+        _Runner(run_id, on_stage).run(pipeline)
+    stages = read_run(str(layout.metadata), run_id)
     figures = collect_figures(stages, RANKER)
     figures["run"] = {
         "seconds": round(time.monotonic() - started, 1),
@@ -126,29 +130,40 @@ def _place_schema(config: TandemConfig, layout: Layout) -> Path:
     return path
 
 
-class _StageHandler(logging.Handler):
-    """Calls back when the runner says that a component starts.
+class _Runner(tfx.orchestration.LocalDagRunner):
+    """LocalDagRunner, one stage at a time, so that each can be announced.
 
-    The runner announces components only in its log.
+    LocalDagRunner runs the stages in the order they stand, and knows of others only
+    through ML Metadata and the run's id: giving it a stage at a time, under one id, is
+    the same run.
     """
 
-    def __init__(self, on_stage: StageStarted) -> None:
-        super().__init__(logging.INFO)
+    def __init__(self, run_id: str, on_stage: StageStarted) -> None:
+        super().__init__()
+        self._run_id = run_id
         self._on_stage = on_stage
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == "Component %s is running.":
-            self._on_stage(str(record.args[0]))
+    def run_with_ir(self, pipeline, run_options=None) -> None:
+        runtime_parameter_utils.substitute_runtime_parameter(
+            pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
+        )
+        for node in pipeline.nodes:
+            self._on_stage(node.pipeline_node.node_info.id)
+            single = type(pipeline)()
+            single.CopyFrom(pipeline)
+            del single.nodes[:]
+            single.nodes.append(node)
+            super().run_with_ir(single, run_options)
 
 
 @contextlib.contextmanager
-def _logged(log_file: Path, on_stage: StageStarted) -> Iterator[None]:
+def _logged(log_file: Path) -> Iterator[None]:
     """Sends TFX's log to a file instead of the terminal while the pipeline runs."""
     logger = logging.getLogger("absl")
     before = (logger.handlers[:], logger.level, logger.propagate)
     to_file = logging.FileHandler(log_file)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.handlers = [to_file, _StageHandler(on_stage)]
+    logger.handlers = [to_file]
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:

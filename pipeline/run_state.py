@@ -41,14 +41,15 @@ class StageRun:
     properties: dict[str, dict[str, int | str]]
 
 
-def read_latest_run(metadata_file: str) -> dict[str, StageRun]:
-    """Returns the stages that the latest run executed or took from the cache.
+def read_run(metadata_file: str, run_id: str) -> dict[str, StageRun]:
+    """Returns the stages that a run executed or took from the cache.
 
     A stage behind a gate that refused is not among them: for want of its inputs, TFX
     notes such a stage as not executed, or as failed.
 
     Args:
         metadata_file: ML Metadata's SQLite file.
+        run_id: of the run.
 
     Returns:
         stages by id, in the order they ran.
@@ -59,11 +60,10 @@ def read_latest_run(metadata_file: str) -> dict[str, StageRun]:
         metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
     )
     store = metadata_store.MetadataStore(config)
-    runs = store.get_contexts_by_type("pipeline_run")
-    if not runs:
+    run = store.get_context_by_type_and_name("pipeline_run", run_id)
+    if run is None:
         return {}
-    latest = max(runs, key=lambda run: run.create_time_since_epoch)
-    executions = store.get_executions_by_context(latest.id)
+    executions = store.get_executions_by_context(run.id)
     return {
         _stage_id(store, execution): _read_stage(store, execution)
         for execution in sorted(executions, key=lambda execution: execution.id)
