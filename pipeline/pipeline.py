@@ -102,11 +102,9 @@ def _model_stages(
     serving_root: str,
 ) -> list[BaseNode]:
     """Returns the stages from the transform graph to the pushed release."""
-    interactions, impressions = (
-        ingest.outputs["interactions"],
-        ingest.outputs["impressions"],
+    interactions, impressions, catalog = (
+        ingest.outputs[name] for name in ("interactions", "impressions", "catalog")
     )
-    catalog = ingest.outputs["catalog"]
     retrieval = _trainer("retrieval", config, interactions, transform, schema)
     index = BuildIndex(catalog=catalog, model=retrieval.outputs["model"])
     retrieval_gate = EvaluateRetrieval(
