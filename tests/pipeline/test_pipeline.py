@@ -1,0 +1,216 @@
+"""The component graph: what feeds what, and which gates stand before each stage."""
+
+import pytest
+
+from pipeline.config import load_config
+
+pytestmark = pytest.mark.component  # importing TFX takes seconds
+
+DATA_GATE = "ValidateExamples"
+MODEL_GATES = {DATA_GATE, "EvaluateRetrieval", "EvaluateRanking"}
+
+# What each stage reads, by the stage that writes it. Gates that a stage waits for
+# without reading them stand in GATES.
+READS = {
+    "LastRelease": set(),
+    "IngestEvents": set(),
+    "ImportSchemaGen": set(),
+    "StatisticsGen": {"IngestEvents"},
+    "ExampleValidator": {"StatisticsGen", "ImportSchemaGen"},
+    "ValidateExamples": {"ExampleValidator", "IngestEvents"},
+    "Transform": {"IngestEvents", "ImportSchemaGen"},
+    "Trainer.retrieval": {"IngestEvents", "Transform", "ImportSchemaGen"},
+    "BuildIndex": {"IngestEvents", "Trainer.retrieval"},
+    "EvaluateRetrieval": {
+        "IngestEvents",
+        "Trainer.retrieval",
+        "BuildIndex",
+        "LastRelease",
+    },
+    "Trainer.ranking": {"IngestEvents", "Transform", "ImportSchemaGen"},
+    "Evaluator": {"IngestEvents", "Trainer.ranking"},
+    "EvaluateRanking": {
+        "IngestEvents",
+        "Trainer.ranking",
+        "Evaluator",
+        "LastRelease",
+    },
+    "ExportRecommender": {
+        "IngestEvents",
+        "Transform",
+        "Trainer.retrieval",
+        "Trainer.ranking",
+        "BuildIndex",
+    },
+    "ValidateServing": {"ExportRecommender", "IngestEvents"},
+    "PushRelease": {"ExportRecommender", "IngestEvents", "ValidateServing"},
+}
+BEHIND_DATA = (
+    "Transform",
+    "Trainer.retrieval",
+    "BuildIndex",
+    "EvaluateRetrieval",
+    "Trainer.ranking",
+    "Evaluator",
+    "EvaluateRanking",
+)
+GATES = {
+    **{stage: set() for stage in READS},
+    **{stage: {DATA_GATE} for stage in BEHIND_DATA},
+    "ExportRecommender": MODEL_GATES,
+    "ValidateServing": MODEL_GATES | {"ExportRecommender"},
+    "PushRelease": MODEL_GATES | {"ExportRecommender", "ValidateServing"},
+}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    from pipeline.pipeline import create_pipeline
+
+    root = tmp_path_factory.mktemp("pipeline")
+    return create_pipeline(
+        load_config("movielens-100k"),
+        pipeline_root=str(root / "artifacts"),
+        serving_root=str(root / "serving"),
+        schema_file=str(root / "schema.pbtxt"),
+        input_fingerprint="0",
+    )
+
+
+@pytest.fixture(scope="module")
+def nodes(pipeline) -> dict:
+    """Returns the nodes of the compiled pipeline by id, as a runner reads them."""
+    from tfx.dsl.compiler.compiler import Compiler
+
+    compiled = Compiler().compile(pipeline)
+    ids = [node.pipeline_node.node_info.id for node in compiled.nodes]
+    return dict(zip(ids, (node.pipeline_node for node in compiled.nodes), strict=True))
+
+
+def read_and_gates(node) -> tuple[set[str], set[str]]:
+    """Returns the stages that a compiled node reads, and those its conditions ask.
+
+    A condition `report[0].custom_property("blessed") == 1` is an input `_<gate>.report`
+    that the stage's own code never sees, and a predicate that refers to it.
+    """
+    inputs = node.inputs.inputs
+    conditional = node.inputs.conditionals
+    asked = set()
+    for condition in conditional.values():
+        asked |= _keys_of(condition.placeholder_expression)
+    produced = {
+        key: {channel.producer_node_query.id for channel in spec.channels} - {""}
+        for key, spec in inputs.items()
+    }
+    gates = set().union(*(produced[key] for key in asked)) if asked else set()
+    visible = {key for key in inputs if not key.startswith("_")}
+    reads = set().union(*(produced[key] for key in visible)) if visible else set()
+    return reads, gates
+
+
+def _keys_of(expression) -> set[str]:
+    """Returns the keys of the inputs that a placeholder expression refers to."""
+    if expression.HasField("placeholder"):
+        return {expression.placeholder.key}
+    keys = set()
+    for _, field in expression.operator.ListFields():
+        for _, value in field.ListFields():
+            parts = value if hasattr(value, "__iter__") else [value]
+            for part in parts:
+                if type(part) is type(expression):
+                    keys |= _keys_of(part)
+    return keys
+
+
+def test_graph_has_every_stage_once(pipeline, nodes):
+    assert sorted(nodes) == sorted(READS)
+    assert len(pipeline.components) == len(READS)
+
+
+@pytest.mark.parametrize("stage", READS)
+def test_stage_reads_what_it_should(nodes, stage):
+    reads, _ = read_and_gates(nodes[stage])
+    assert reads == READS[stage]
+
+
+@pytest.mark.parametrize("stage", GATES)
+def test_stage_stands_behind_its_gates(nodes, stage):
+    _, gates = read_and_gates(nodes[stage])
+    assert gates == GATES[stage]
+
+
+@pytest.mark.parametrize("stage", READS)
+def test_graph_that_runs_waits_for_nothing_else(nodes, stage):
+    """Upstream, as the runner orders stages, is what is read and what is asked."""
+    upstream = set(nodes[stage].upstream_nodes)
+    assert upstream == READS[stage] | GATES[stage]
+
+
+def test_condition_asks_whether_the_report_is_blessed(nodes):
+    node = nodes["PushRelease"]
+    expressions = [
+        str(condition.placeholder_expression)
+        for condition in node.inputs.conditionals.values()
+    ]
+    assert expressions
+    for expression in expressions:
+        assert '"blessed"' in expression
+        assert "is_custom_property: true" in expression
+        assert "op: EQUAL" in expression
+        assert "int_value: 1" in expression
+
+
+def test_parameters_are_the_configs_sections(nodes):
+    from components.ingestion.settings import DataSettings, ValidationSettings
+    from models.policy_settings import PolicyName
+
+    def parameter(stage: str, name: str) -> str:
+        field = nodes[stage].parameters.parameters[name].field_value
+        return field.string_value
+
+    config = load_config("movielens-100k")
+    data = DataSettings.model_validate_json(parameter("IngestEvents", "settings_json"))
+    assert data == config.data
+    gate = parameter("ValidateExamples", "settings_json")
+    assert ValidationSettings.model_validate_json(gate) == config.gates.data
+    assert f'"{PolicyName.SOFTMAX.value}"' in parameter(
+        "ExportRecommender", "export_json"
+    )
+    assert parameter("PushRelease", "serving_root").endswith("/serving")
+    # What changes with the log must be a parameter, or a changed log stays cached.
+    assert parameter("IngestEvents", "input_fingerprint") == "0"
+
+
+def test_user_code_is_named_by_dotted_path(nodes):
+    """`module_file=` would build and install a wheel at run time."""
+    for trainer in ("retrieval", "ranking"):
+        parameters = nodes[f"Trainer.{trainer}"].parameters.parameters
+        assert parameters["run_fn"].field_value.string_value == (
+            f"models.{trainer}.trainer.run_fn"
+        )
+        assert not parameters["module_path"].field_value.string_value
+    transform = nodes["Transform"].parameters.parameters
+    assert transform["preprocessing_fn"].field_value.string_value == (
+        "models.preprocessing.preprocessing_fn"
+    )
+    assert transform["materialize"].field_value.int_value == 0
+
+
+def test_cache_is_on(nodes):
+    assert all(
+        node.execution_options.caching_options.enable_cache for node in nodes.values()
+    )
+
+
+def test_evaluator_measures_the_test_split_of_the_labelled_rows(nodes):
+    parameters = nodes["Evaluator"].parameters.parameters
+    assert parameters["example_splits"].field_value.string_value == '["test"]'
+    assert "scores" in parameters["eval_config"].field_value.string_value
+
+
+def test_every_gate_is_reported(nodes):
+    """A gate that the report leaves out stops the line without saying why."""
+    from pipeline.report import _GATES
+
+    asked = set().union(*GATES.values())
+    assert set(_GATES) == asked
