@@ -131,8 +131,8 @@ def gumbel(seed: int, keys: np.ndarray) -> np.ndarray:
     """Returns [C] the noise of `models.policy.gumbel_noise` for one seed, in NumPy."""
     with np.errstate(over="ignore"):  # wrapping around 2^64 is the point
         mixed = _splitmix64(np.array([seed], np.int64).astype(_UINT64))
-        bits = _splitmix64(mixed + keys.astype(_UINT64)) >> _UINT64(11)
-    uniform = (bits.astype(np.float64) + 0.5) / 2.0**53
+        bits = _splitmix64(mixed + keys.astype(_UINT64)) >> _UINT64(12)
+    uniform = (bits.astype(np.float64) + 0.5) / 2.0**52
     return -np.log(-np.log(uniform))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components import offline_recommendation
 from components.build_index import ItemVectors
 from components.offline_recommendation import (
     OfflineModels,
@@ -57,12 +58,12 @@ KEYS = np.array([0, 1, 17, 2**61, 2**62 - 1], np.int64)
 
 
 def check_noise(noise) -> None:
-    """The checker: -log(-log(u)) of the 53 upper bits, for seeds of either sign."""
+    """The checker: -log(-log(u)) of the 52 upper bits, for seeds of either sign."""
     for seed in (0, 1, -1, 42, 2**63 - 1, -(2**63)):
         expected = []
         for key in KEYS.tolist():
-            bits = splitmix64((splitmix64(seed & MASK) + key) & MASK) >> 11
-            expected.append(-math.log(-math.log((bits + 0.5) / 2**53)))
+            bits = splitmix64((splitmix64(seed & MASK) + key) & MASK) >> 12
+            expected.append(-math.log(-math.log((bits + 0.5) / 2**52)))
         np.testing.assert_allclose(noise(seed, KEYS), expected, rtol=1e-12)
 
 
@@ -89,6 +90,17 @@ def test_noise_is_that_of_the_fused_graph():
     for seed in (0, -5, 2**63 - 1):
         fused = gumbel_noise(tf.constant([seed], tf.int64), tf.constant([KEYS]))
         np.testing.assert_allclose(fused[0], gumbel(seed, KEYS), rtol=1e-12)
+
+
+@pytest.mark.parametrize("extreme", [0, MASK])
+def test_noise_of_the_largest_draw_was_infinite(monkeypatch, extreme):
+    # 53 bits and a half do not fit a double: the largest u was rounded up to 1.
+    monkeypatch.setattr(
+        offline_recommendation,
+        "_splitmix64",
+        lambda x: np.full(x.shape, extreme, np.uint64),
+    )
+    assert np.isfinite(gumbel(1, KEYS)).all()
 
 
 def test_noise_follows_gumbels_law():
