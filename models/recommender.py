@@ -20,6 +20,9 @@ EXCLUDE = "exclude_item_ids"
 NUM_ITEMS = "k"
 SEED = "seed"
 _FINGERPRINT_RANGE = 2**62
+# Columns that an answer may be wider than the catalogue: a bound on what one request
+# can make the server allocate.
+_MAX_PADDING = 1000
 
 Tensors = dict[str, tf.Tensor]
 
@@ -93,7 +96,7 @@ class Recommender(tf.Module):
             inputs: `user_id` string [B], `history_item_ids` string [B, T] ("" pads) and
                 the user and context features by example key.
             exclude: string [B, E], items not to return, besides the history's; "" pads.
-            k: int32 scalar; below 0 counts as 0.
+            k: int32 scalar; below 0 counts as 0, above N + 1000 as that.
             seeds: int64 [B]; the same seed and request give the same answer.
 
         Returns:
@@ -101,7 +104,7 @@ class Recommender(tf.Module):
             the label), `propensities` float32 [B, k]. Items are distinct, known and not
             excluded; where fewer than k exist, the tail is "", 0, 0.
         """
-        k = tf.maximum(k, 0)
+        k = tf.clip_by_value(k, 0, self._num_items + _MAX_PADDING)
         query = self._transform(raw_features(inputs, self._catalog, *QUERY_SIDES))
         banned = self._rows.lookup(tf.concat([inputs[HISTORY], exclude], axis=1))
         rows = self._retrieve(self._embed_query(query), tf.sort(banned, axis=1), k)
@@ -145,11 +148,15 @@ class Recommender(tf.Module):
         if not self._index.is_exact:
             available = self._num_items - _count_distinct(banned)  # [B]
             found = tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=1)
-            rows = tf.cond(
-                tf.reduce_any(found < tf.minimum(k, available)),
-                lambda: _without(self._exact_index.search(queries, fetch)[1], banned),
-                lambda: rows,
-            )
+            is_short = found < tf.minimum(k, available)  # [B]
+
+            def helped() -> tf.Tensor:
+                # Only the rows that came up short: an answer does not depend on which
+                # other requests are in the batch.
+                exact = self._exact_index.search(queries, fetch)[1]
+                return tf.where(is_short[:, tf.newaxis], _without(exact, banned), rows)
+
+            rows = tf.cond(tf.reduce_any(is_short), helped, lambda: rows)
         # Stable: keeps the retrieval order among the allowed, the others behind them.
         order = tf.argsort(tf.cast(rows < 0, tf.int32), axis=1, stable=True)
         return tf.gather(rows, order[:, :wanted], batch_dims=1)
