@@ -16,8 +16,9 @@ _VALIDATION_BATCH = 1024
 class EvalRecall(tf.keras.callbacks.Callback):
     """Measures recall@100 on the eval split after each epoch, and stops in time.
 
-    An eval event is ranked among the items of the train split but those in its history;
-    an item that the train split does not hold is a miss.
+    An eval event is ranked as in `evaluation.ranks_of_positives`, among the items of the
+    train split but the others in its history; an item that the train split does not hold
+    is a miss.
     """
 
     def __init__(self, settings, transform, train_files, eval_files, logs) -> None:
@@ -52,6 +53,10 @@ class EvalRecall(tf.keras.callbacks.Callback):
     @tf.function(reduce_retracing=True)
     def _hits(self, features: Tensors, ids: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
         scores = tf.matmul(self.model.embed_query(features), vectors, transpose_b=True)
+        # NaN is neither above nor equal to anything: a diverged model would hit always.
+        scores = tf.where(tf.math.is_nan(scores), float("-inf"), scores)
+        own = features[self._space.item_id.name][:, tf.newaxis] == ids  # [B, items]
+        score = tf.reduce_max(tf.where(own, scores, float("-inf")), axis=1)
         history = features[self._space.history_name]  # [B, T]
         place = tf.searchsorted(ids, tf.reshape(history, [-1]))
         place = tf.reshape(tf.minimum(place, tf.size(ids) - 1), tf.shape(history))
@@ -61,12 +66,13 @@ class EvalRecall(tf.keras.callbacks.Callback):
         )
         seen = tf.boolean_mask(tf.stack([rows, place], axis=-1), is_item)  # [n, 2]
         scores = tf.tensor_scatter_nd_update(
-            scores, seen, tf.fill([tf.shape(seen)[0]], float("-inf"))
-        )
-        own = features[self._space.item_id.name][:, tf.newaxis] == ids  # [B, items]
-        score = tf.reduce_max(tf.where(own, scores, float("-inf")), axis=1)
-        above = tf.reduce_sum(tf.cast(scores > score[:, tf.newaxis], tf.int32), axis=1)
-        is_hit = (above < _VALIDATION_CUTOFF) & tf.reduce_any(own, axis=1)
+            scores, seen, tf.fill([tf.shape(seen)[0]], float("nan"))
+        )  # so that no comparison counts them
+        above = scores > score[:, tf.newaxis]
+        ties = (scores == score[:, tf.newaxis]) & ~own
+        rank = tf.reduce_sum(tf.cast(above, tf.float32), axis=1)
+        rank += tf.reduce_sum(tf.cast(ties, tf.float32), axis=1) / 2
+        is_hit = (rank < _VALIDATION_CUTOFF) & tf.reduce_any(own, axis=1)
         return tf.cast(is_hit, tf.float32)
 
 
