@@ -10,16 +10,16 @@ from tests import reference
 from tests.models import training_world
 
 # So many items that half of them are more than the 100 that count as found. Those from
-# 241 on are not in the train split.
+# 401 on are not in the train split.
 RNG = np.random.default_rng(8)
-TRAIN_ITEMS = RNG.permutation(np.arange(2, 241)).tolist() * 2
+TRAIN_ITEMS = RNG.permutation(np.arange(2, 401)).tolist() * 2
 TRAIN = [(1, item, []) for item in TRAIN_ITEMS]
 EVAL = [
-    (1, int(RNG.integers(2, 241)), RNG.integers(2, 260, size=row % 5 * 20).tolist())
+    (1, int(RNG.integers(2, 401)), RNG.integers(2, 450, size=row % 5 * 20).tolist())
     for row in range(60)
 ]
 EVAL += [(1, 9, [9, 8, 7]), (1, 8, [8, 8])]  # met before
-EVAL += [(1, 250, []), (1, 241, [2]), (1, 1, [])]  # never seen in training
+EVAL += [(1, 410, []), (1, 401, [2]), (1, 1, [])]  # never seen in training
 
 
 class FixedTowers:
@@ -40,7 +40,7 @@ class FixedTowers:
 
 def _towers(seed=0, levels=None):
     rng = np.random.default_rng(seed)
-    vectors = rng.normal(size=[2, 260, 3])
+    vectors = rng.normal(size=[2, 450, 3])
     if levels:  # few different scores: many ties
         vectors = np.sign(vectors) * (np.abs(vectors) > levels)
     return FixedTowers(*vectors)
@@ -107,11 +107,11 @@ def test_recall_checker_rejects(wrong):
 
 
 def test_eval_recall_of_a_collapsed_model_is_not_perfect(make):
-    """All vectors alike: each of 239 items ranks in the middle, which is no hit.
+    """All vectors alike: each of 399 items ranks in the middle, which is no hit.
 
     With ties in the item's favour it was the best model one can have.
     """
-    flat = FixedTowers(np.ones([260, 3]), np.ones([260, 3]))
+    flat = FixedTowers(np.ones([450, 3]), np.ones([450, 3]))
     assert _recall(make(), flat) == 0.0
 
 
@@ -124,7 +124,7 @@ def test_eval_recall_of_a_diverged_model_is_not_perfect(make, broken):
     if broken == "items":
         model.item_vectors = tf.constant(good)
     else:
-        model.query_vectors = tf.fill([260, 3], np.nan)
+        model.query_vectors = tf.fill([450, 3], np.nan)
     assert _recall(make(), model) < 0.1
     if broken == "items":
         assert _recall(make(), model) == pytest.approx(_slow_recall(model))
