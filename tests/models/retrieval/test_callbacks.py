@@ -15,7 +15,7 @@ RNG = np.random.default_rng(8)
 TRAIN_ITEMS = RNG.permutation(np.arange(2, 401)).tolist() * 2
 TRAIN = [(1, item, []) for item in TRAIN_ITEMS]
 EVAL = [
-    (1, int(RNG.integers(2, 401)), RNG.integers(2, 450, size=row % 5 * 20).tolist())
+    (1, int(RNG.integers(2, 401)), RNG.integers(2, 450, size=row % 5 * 40).tolist())
     for row in range(60)
 ]
 EVAL += [(1, 9, [9, 8, 7]), (1, 8, [8, 8])]  # met before
