@@ -27,10 +27,12 @@ from serving.release_layout import (
     MANIFEST,
     MODELS,
     PROFILES,
+    RELEASES,
     FileChecksum,
     ReleaseManifest,
     list_releases,
     model_dir,
+    read_manifest,
     release_dir,
 )
 
@@ -92,7 +94,8 @@ def push_release(
         clock: seconds since the epoch; the version number comes from it.
 
     Returns:
-        The manifest, as written to `releases/<version>/manifest.json`.
+        The manifest, as written to `releases/<version>/manifest.json`. Where the newest
+        release is the same in every file, that one's: nothing is pushed twice.
 
     Raises:
         PushError: if the bundle is incomplete or a step fails. The serving root is then
@@ -102,6 +105,8 @@ def push_release(
     serving_root.mkdir(parents=True, exist_ok=True)
     with _only_one(serving_root):
         _recover(serving_root)
+        if (same := _same_release(bundle, catalog, profiles, serving_root)) is not None:
+            return same
         version = _next_version(serving_root, clock())
         created = datetime.datetime.fromtimestamp(clock(), datetime.UTC)
         try:
@@ -219,23 +224,45 @@ def _next_version(serving_root: Path, now: float) -> int:
     return max(int(now), max(taken, default=0) + 1)
 
 
+def _sources(
+    bundle: Path, catalog: Path, profiles: Path, version: int
+) -> Iterator[tuple[Path, str]]:
+    """Yields each file of a release and its place relative to the serving root."""
+    for model in MODELS:
+        for source in sorted((bundle / model).rglob("*")):
+            if source.is_file():
+                name = source.relative_to(bundle / model)
+                yield source, str(model_dir(Path(), model, version) / name)
+    for source in (catalog / ITEMS, profiles / PROFILES):
+        yield source, str(release_dir(Path(), version) / source.name)
+
+
+def _same_release(
+    bundle: Path, catalog: Path, profiles: Path, serving_root: Path
+) -> ReleaseManifest | None:
+    """Returns the newest release's manifest if it consists of the very same files."""
+    releases = list_releases(serving_root)
+    if not releases:
+        return None
+    manifest = read_manifest(serving_root, releases[-1])
+    files = {
+        place: _checksum(source)
+        for source, place in _sources(bundle, catalog, profiles, manifest.version)
+    }
+    return manifest if files == manifest.files else None
+
+
 def _stage(
     bundle: Path, catalog: Path, profiles: Path, serving_root: Path, version: int
 ) -> dict[str, FileChecksum]:
     """Copies everything into the staging folder and returns the checksums."""
     staging = _staging(serving_root, version)
     files = {}
-    for model in MODELS:
-        place = Path(model) / str(version)
-        for source in sorted((bundle / model).rglob("*")):
-            if source.is_file():
-                name = source.relative_to(bundle / model)
-                checksum = _copy_verified(source, staging / model / name)
-                files[str(place / name)] = checksum
-    for source in (catalog / ITEMS, profiles / PROFILES):
-        checksum = _copy_verified(source, staging / "release" / source.name)
-        place = release_dir(serving_root, version).relative_to(serving_root)
-        files[str(place / source.name)] = checksum
+    for source, place in _sources(bundle, catalog, profiles, version):
+        # A model's files lie under its name while staged, the tables under `release`.
+        folder, name = place.split(f"/{version}/")
+        folder = "release" if folder == RELEASES else folder
+        files[place] = _copy_verified(source, staging / folder / name)
     return files
 
 

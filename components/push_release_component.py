@@ -29,6 +29,7 @@ def PushRelease(
     validation: InputArtifact[GateReport],
     release: OutputArtifact[Release],
     serving_root: Parameter[str],
+    newest_release: Parameter[str],
     settings_json: Parameter[str],
 ) -> None:
     """Pushes a validated release into the serving root.
@@ -40,8 +41,12 @@ def PushRelease(
         validation: the serving gate's answer, which must be a pass.
         release: the manifest, copies of `retrieval` and `ranking`, and the version.
         serving_root: where model servers look, on a local file system.
+        newest_release: what the serving root holds. Read by nobody here: TFX reuses a
+            cached result only where all parameters are equal, and a serving root can
+            be emptied.
         settings_json: a `PushSettings`.
     """
+    del newest_release
     gate = read_gate(validation.uri)
     if not gate.passed:
         # The pipeline's condition keeps this from running; were it ever forgotten, a

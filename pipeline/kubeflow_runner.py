@@ -5,7 +5,7 @@ from pathlib import Path
 from tfx import v1 as tfx
 
 from pipeline.config import TandemConfig
-from pipeline.pipeline import create_pipeline
+from pipeline.pipeline import Surroundings, create_pipeline
 
 
 def compile_pipeline(
@@ -30,12 +30,14 @@ def compile_pipeline(
     """
     pipeline = create_pipeline(
         config,
-        pipeline_root=pipeline_root,
-        serving_root=serving_root,
-        schema_file=str(config.schema_path()),
-        # The log is read on the cluster, later: no fingerprint can be taken here, so
-        # runs of one compiled spec share a cache. Compile again for new data.
-        input_fingerprint="compiled",
+        Surroundings(
+            pipeline_root=pipeline_root,
+            serving_root=serving_root,
+            schema_file=str(config.schema_path()),
+            # The log is read on the cluster, later: no fingerprint can be taken here,
+            # so runs of one compiled spec share a cache. Compile again for new data.
+            input_fingerprint="compiled",
+        ),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     tfx.orchestration.experimental.KubeflowV2DagRunner(

@@ -19,10 +19,12 @@ from components.gate import GateResult
 from components.ingestion.settings import DataSettings, Source
 from components.ingestion.sources import input_fingerprint
 from pipeline.config import TandemConfig
+from pipeline.last_release import LastReleaseStrategy
 from pipeline.layout import Layout
-from pipeline.pipeline import RANKER, create_pipeline
+from pipeline.pipeline import RANKER, Surroundings, create_pipeline
 from pipeline.report import collect_figures, read_gates
 from pipeline.run_state import StageRun, read_run
+from serving.release_layout import list_releases
 
 StageStarted = Callable[[str], None]
 
@@ -64,17 +66,24 @@ def run_pipeline(
     layout = Layout(root.resolve())
     layout.root.mkdir(parents=True, exist_ok=True)
     config = with_absolute_paths(config, layout.root)
-    pipeline = create_pipeline(
-        config,
-        pipeline_root=str(layout.pipeline),
-        serving_root=str(layout.serving),
-        schema_file=str(_place_schema(config, layout)),
-        input_fingerprint=input_fingerprint(config.data),
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            str(layout.metadata)
-        ),
+    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
+        str(layout.metadata)
     )
     run_id = datetime.datetime.now(datetime.UTC).isoformat()
+    releases = list_releases(layout.serving)
+    pipeline = create_pipeline(
+        config,
+        Surroundings(
+            pipeline_root=str(layout.pipeline),
+            serving_root=str(layout.serving),
+            schema_file=str(_place_schema(config, layout)),
+            input_fingerprint=input_fingerprint(config.data),
+            # Where the serving folder was emptied, no cached push will do.
+            newest_release=str(releases[-1]) if releases else f"none at {run_id}",
+            metadata_connection_config=connection,
+            last_release_strategy=LastReleaseStrategy,
+        ),
+    )
     with _logged(layout.log):
         _Runner(run_id, on_stage).run(pipeline)
     stages = read_run(str(layout.metadata), run_id)

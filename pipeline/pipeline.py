@@ -4,7 +4,9 @@ Conditions, not exceptions, hold the line: a stage behind a gate runs only where
 gate's report is blessed, so a refusal is recorded, with its reason, as an artifact.
 """
 
+import dataclasses
 import json
+from typing import Any
 
 import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
@@ -27,36 +29,45 @@ from schemas.features import LABEL
 RANKER = "deepfm"
 
 
-def create_pipeline(
-    config: TandemConfig,
-    pipeline_root: str,
-    serving_root: str,
-    schema_file: str,
-    input_fingerprint: str,
-    metadata_connection_config=None,
-) -> tfx.dsl.Pipeline:
-    """Builds the pipeline; all it depends on is in its arguments.
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What a pipeline is built into; each runner gives its own.
 
-    Args:
-        config: with which values.
+    Attributes:
         pipeline_root: where artifacts go.
         serving_root: where releases are pushed.
         schema_file: the curated schema; its path must change when its content does.
         input_fingerprint: changes when the log does; see `sources.input_fingerprint`.
+        newest_release: what the serving root holds; changes when a push is due again.
         metadata_connection_config: of ML Metadata; None leaves it to the orchestrator.
+        last_release_strategy: which release the gates compare with.
     """
+
+    pipeline_root: str
+    serving_root: str
+    schema_file: str
+    input_fingerprint: str
+    newest_release: str = ""
+    metadata_connection_config: Any = None
+    last_release_strategy: type = tfx.dsl.experimental.LatestArtifactStrategy
+
+
+def create_pipeline(
+    config: TandemConfig, surroundings: Surroundings
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline; all it depends on is in its arguments."""
     catalog_json = config.features.model_dump_json()
     last_release = tfx.dsl.Resolver(
-        strategy_class=tfx.dsl.experimental.LatestArtifactStrategy,
+        strategy_class=surroundings.last_release_strategy,
         release=tfx.dsl.Channel(type=Release),
     ).with_id("LastRelease")
     ingest = IngestEvents(
         settings_json=config.data.model_dump_json(),
         catalog_json=catalog_json,
-        input_fingerprint=input_fingerprint,
+        input_fingerprint=surroundings.input_fingerprint,
     )
     statistics = tfx.components.StatisticsGen(examples=ingest.outputs["impressions"])
-    schema = tfx.components.ImportSchemaGen(schema_file=schema_file)
+    schema = tfx.components.ImportSchemaGen(schema_file=surroundings.schema_file)
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
@@ -80,15 +91,15 @@ def create_pipeline(
         nodes += [
             transform,
             *_model_stages(
-                config, ingest, transform, schema, last_release, serving_root
+                config, ingest, transform, schema, last_release, surroundings
             ),
         ]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
-        pipeline_root=pipeline_root,
+        pipeline_root=surroundings.pipeline_root,
         components=nodes,
         enable_cache=True,
-        metadata_connection_config=metadata_connection_config,
+        metadata_connection_config=surroundings.metadata_connection_config,
         beam_pipeline_args=list(config.beam_pipeline_args),
     )
 
@@ -99,7 +110,7 @@ def _model_stages(
     transform: BaseNode,
     schema: BaseNode,
     last_release: BaseNode,
-    serving_root: str,
+    surroundings: Surroundings,
 ) -> list[BaseNode]:
     """Returns the stages from the transform graph to the pushed release."""
     interactions, impressions, catalog = (
@@ -131,35 +142,38 @@ def _model_stages(
         last_release=last_release.outputs["release"],
     )
     nodes = [retrieval, index, retrieval_gate, ranking, evaluator, ranking_gate]
-    with (
-        tfx.dsl.Cond(is_blessed(retrieval_gate)),
-        tfx.dsl.Cond(is_blessed(ranking_gate)),
-    ):
-        export = ExportRecommender(
-            interactions=interactions,
+    export = ExportRecommender(
+        interactions=interactions,
+        catalog=catalog,
+        transform_graph=transform.outputs["transform_graph"],
+        retrieval_model=retrieval.outputs["model"],
+        ranking_model=ranking.outputs["model"],
+        index=index.outputs["index"],
+        export_json=_export_settings(config).model_dump_json(),
+        settings_json=config.gates.export.model_dump_json(),
+    )
+    with tfx.dsl.Cond(is_blessed(export)):
+        serving_gate = ValidateServing(
+            bundle=export.outputs["bundle"],
             catalog=catalog,
-            transform_graph=transform.outputs["transform_graph"],
-            retrieval_model=retrieval.outputs["model"],
-            ranking_model=ranking.outputs["model"],
-            index=index.outputs["index"],
-            export_json=_export_settings(config).model_dump_json(),
-            settings_json=config.gates.export.model_dump_json(),
+            settings_json=config.gates.serving.model_dump_json(),
         )
-        with tfx.dsl.Cond(is_blessed(export)):
-            serving_gate = ValidateServing(
+        # The model gates hold the push alone: TFX's cache asks for the same reports
+        # too, and theirs are new whenever there is a new release to compare with.
+        with (
+            tfx.dsl.Cond(is_blessed(serving_gate)),
+            tfx.dsl.Cond(is_blessed(retrieval_gate)),
+            tfx.dsl.Cond(is_blessed(ranking_gate)),
+        ):
+            push = PushRelease(
                 bundle=export.outputs["bundle"],
                 catalog=catalog,
-                settings_json=config.gates.serving.model_dump_json(),
+                profiles=ingest.outputs["profiles"],
+                validation=serving_gate.outputs["report"],
+                serving_root=surroundings.serving_root,
+                newest_release=surroundings.newest_release,
+                settings_json=config.push.model_dump_json(),
             )
-            with tfx.dsl.Cond(is_blessed(serving_gate)):
-                push = PushRelease(
-                    bundle=export.outputs["bundle"],
-                    catalog=catalog,
-                    profiles=ingest.outputs["profiles"],
-                    validation=serving_gate.outputs["report"],
-                    serving_root=serving_root,
-                    settings_json=config.push.model_dump_json(),
-                )
     return [*nodes, export, serving_gate, push]
 
 

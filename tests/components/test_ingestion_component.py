@@ -101,7 +101,9 @@ def run_pipeline(folder):
         summary=ingest.outputs["summary"],
         settings_json=ValidationSettings().model_dump_json(),
     )
-    with tfx.dsl.Cond(gate.outputs["report"].future()[0].custom_property("blessed") == 1):
+    with tfx.dsl.Cond(
+        gate.outputs["report"].future()[0].custom_property("blessed") == 1
+    ):
         behind = tfx.components.StatisticsGen(
             examples=ingest.outputs["interactions"]
         ).with_id("Behind")

@@ -45,7 +45,12 @@ def push(bundle, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.parquet").write_text(name)
 
-    def run(root=tmp_path / "root", now=1000.0, settings=SETTINGS, **notes):
+    def run(root=tmp_path / "root", now=1000.0, settings=SETTINGS, same=False, **notes):
+        if not same and list_releases(
+            root
+        ):  # a release of the same files is not pushed
+            trace = bundle / "ranking" / "variables" / "trace"
+            trace.write_text(f"{trace.read_text() if trace.exists() else ''}x")
         return push_release(
             bundle,
             tmp_path / "items",
@@ -98,6 +103,16 @@ def test_checksums_are_sha256(push, root):
         "7f09c812634dea4410cbfb4e0dc757269262a5cbc9e747155bb321d229ddff53"
     )
     assert manifest.files["ranking/1000/saved_model.pb"].num_bytes == 16
+
+
+def test_same_release_is_not_pushed_twice(push, root, tmp_path):
+    first = push(now=1000.0)
+    before = _tree(root)
+    assert push(now=2000.0, same=True) == first
+    assert _tree(root) == before
+    assert list_releases(root) == [1000]
+    (tmp_path / "profiles" / "profiles.parquet").write_text("a user more")
+    assert push(now=3000.0, same=True).version == 3000
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("other")])
@@ -358,6 +373,7 @@ def test_component_pushes_only_what_the_gate_passed(
     }
     parameters = {
         "serving_root": str(root),
+        "newest_release": "",
         "settings_json": SETTINGS.model_dump_json(),
     }
     executor = PushRelease.EXECUTOR_SPEC.executor_class()

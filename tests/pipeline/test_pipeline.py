@@ -53,27 +53,29 @@ BEHIND_DATA = (
     "Trainer.ranking",
     "Evaluator",
     "EvaluateRanking",
+    "ExportRecommender",
 )
 GATES = {
     **{stage: set() for stage in READS},
     **{stage: {DATA_GATE} for stage in BEHIND_DATA},
-    "ExportRecommender": MODEL_GATES,
-    "ValidateServing": MODEL_GATES | {"ExportRecommender"},
+    "ValidateServing": {DATA_GATE, "ExportRecommender"},
     "PushRelease": MODEL_GATES | {"ExportRecommender", "ValidateServing"},
 }
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    from pipeline.pipeline import create_pipeline
+    from pipeline.pipeline import Surroundings, create_pipeline
 
     root = tmp_path_factory.mktemp("pipeline")
     return create_pipeline(
         load_config("movielens-100k"),
-        pipeline_root=str(root / "artifacts"),
-        serving_root=str(root / "serving"),
-        schema_file=str(root / "schema.pbtxt"),
-        input_fingerprint="0",
+        Surroundings(
+            pipeline_root=str(root / "artifacts"),
+            serving_root=str(root / "serving"),
+            schema_file=str(root / "schema.pbtxt"),
+            input_fingerprint="0",
+        ),
     )
 
 

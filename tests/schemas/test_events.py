@@ -25,6 +25,7 @@ def test_tables_hold_the_declared_features():
         "user_id",
         "age",
         "history_item_ids",
+        "seen_item_ids",
     ]
 
 
