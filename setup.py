@@ -8,6 +8,8 @@ from setuptools import find_packages, setup
 PACKAGES = ("components", "models", "pipeline", "schemas", "serving")
 
 setup(
-    packages=find_packages(include=[p for name in PACKAGES for p in (name, f"{name}.*")]),
+    packages=find_packages(
+        include=[p for name in PACKAGES for p in (name, f"{name}.*")]
+    ),
     package_data={"pipeline": ["configs/*.yaml"], "schemas": ["*.pbtxt"]},
 )
