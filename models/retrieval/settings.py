@@ -17,16 +17,16 @@ class RetrievalSettings(BaseModel):
     )
     max_epochs: int = Field(default=20, ge=1, description="Passes at most.")
     patience: int = Field(
-        default=2,
+        default=1,
         ge=0,
         description="Epochs without a better recall on the eval split before stopping.",
     )
-    learning_rate: float = Field(default=0.003, gt=0, description="AdamW's step size.")
+    learning_rate: float = Field(default=0.005, gt=0, description="AdamW's step size.")
     weight_decay: float = Field(
         default=0.01, ge=0, description="AdamW's decay of every weight, a step."
     )
     dropout: float = Field(
-        default=0.3,
+        default=0.2,
         ge=0,
         lt=1,
         description="Share of history events and of item units dropped in training.",

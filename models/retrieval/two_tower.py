@@ -67,9 +67,10 @@ class TwoTower(tfrs.Model):
             # A dropped event is gone for the mean and for the last item alike.
             keep = tf.random.uniform(tf.shape(history)) >= self._settings.dropout
             history = tf.where(keep, history, 0)
-        items = self.item_embedding.lookup(_ITEM_ID_FIELD, history)  # [B, T, K]
+        items = self.item_embedding.lookup_unmasked(_ITEM_ID_FIELD, history)
+        newest = self.item_embedding.lookup(_ITEM_ID_FIELD, last_item(history))
         vector = self.bias + self.mean_gain * self.history_mean(items, history)
-        vector += self.last_gain * last_item(items, history)
+        vector += self.last_gain * newest
         if self._user_fields:
             features = [query[field.name] for field in self._user_fields]
             vector += tf.reduce_sum(self.user_embedding(features), axis=-2)
