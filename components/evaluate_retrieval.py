@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.gate import Check, GateResult, at_least
 from models.retrieval.evaluation import (
+    CUTOFFS,
     Interactions,
     Scorer,
     bootstrap_interval,
@@ -23,7 +24,9 @@ from models.retrieval.evaluation import (
     summarize,
 )
 
-_GATED_CUTOFF = 100
+# The gate looks at the deepest cut-off that is still a choice: of a catalogue of 80, any
+# model has a recall@100 of 1.
+_MAX_SHARE_OF_CATALOGUE = 0.25
 
 
 class RetrievalGateSettings(BaseModel):
@@ -32,7 +35,9 @@ class RetrievalGateSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     beat_popularity: bool = Field(
-        default=True, description="recall@100 must exceed popularity's."
+        default=True,
+        description="recall@100 must exceed popularity's (recall at a smaller cut-off "
+        "where the catalogue has fewer than 400 items).",
     )
     beat_item_knn: bool = Field(
         default=False, description="recall@100 must exceed item-kNN's."
@@ -90,7 +95,7 @@ def evaluate_retrieval(
         figures by model name: `models`' names, `popularity` and `item_knn`; each holds
         recall@{10,50,100} and ndcg@10 with `<name>_interval`. Under "test": the number
         of events, of users, of events without history; under "gain": interval of the
-        paired recall@100 difference to each baseline.
+        paired difference to each baseline of the recall that the gate decides by.
     """
     rows = np.flatnonzero(log.is_test)
     if len(rows) > settings.max_test_events:
@@ -106,7 +111,8 @@ def evaluate_retrieval(
     }
     figures: dict[str, dict] = {name: summarize(r, users) for name, r in ranks.items()}
     model = next(iter(models))
-    hits = {name: recall_at(r, _GATED_CUTOFF) for name, r in ranks.items()}
+    cutoff = gated_cutoff(log.num_items)
+    hits = {name: recall_at(r, cutoff) for name, r in ranks.items()}
     figures["gain"] = {
         name: list(bootstrap_interval(hits[model] - hits[name], users, settings.seed))
         for name in scorers
@@ -114,10 +120,17 @@ def evaluate_retrieval(
     }
     figures["test"] = {
         "events": len(rows),
+        "gated_cutoff": cutoff,
         "users": len(np.unique(users)),
         "events_without_history": int((log.histories[rows].getnnz(axis=1) == 0).sum()),
     }
     return figures
+
+
+def gated_cutoff(num_items: int) -> int:
+    """Returns the cut-off of recall that the gate decides by."""
+    fitting = [k for k in CUTOFFS if k <= num_items * _MAX_SHARE_OF_CATALOGUE]
+    return max(fitting, default=min(CUTOFFS))
 
 
 def _baselines(log: TestLog) -> dict[str, Scorer]:
@@ -145,7 +158,7 @@ def judge_retrieval(
         model: name of the candidate in `figures`.
         last: name of the last release's model; not in `figures` where there is none.
     """
-    name = f"recall@{_GATED_CUTOFF}"
+    name = f"recall@{figures['test']['gated_cutoff']}"
     seen = figures[model][name]
 
     def exceeds(baseline: str) -> Check:

@@ -80,7 +80,7 @@ def ExportRecommender(
     items = read_serialized([str(Path(catalog.uri) / ITEMS_EXAMPLES)])
     offline = OfflineModels(
         tf.saved_model.load(retrieval_dir).signatures["query_examples"],
-        tf.saved_model.load(ranking_dir).signatures["serving_default"],
+        tf.saved_model.load(ranking_dir).signatures["logits"],
         vectors,
         items,
     )

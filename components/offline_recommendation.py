@@ -20,7 +20,6 @@ from schemas.features import FeatureCatalog, Side
 _UINT64 = np.uint64
 _FINGERPRINT_RANGE = 2**62
 # The largest probability below the 1 that a float32 sigmoid rounds to.
-_SATURATED = 1 - 2.0**-25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class OfflineModels:
     """The trained stages: signatures on serialized tf.Examples."""
 
     embed_query: Callable  # SavedModel signature: examples -> embeddings
-    rank: Callable  # SavedModel signature: examples -> scores
+    rank: Callable  # SavedModel signature: examples -> logits
     vectors: ItemVectors
     item_examples: np.ndarray  # [N] serialized, in the order of `vectors`
 
@@ -85,9 +84,8 @@ def recommend_offline(
         join_examples(query_example, models.item_examples[row], catalog)
         for row in allowed
     ]
-    scores = run_in_batches(models.rank, np.array(pairs, object), "scores")
-    scores64 = np.clip(scores.astype(np.float64), np.finfo(np.float64).tiny, _SATURATED)
-    logits = np.log(scores64) - np.log1p(-scores64)
+    logits = run_in_batches(models.rank, np.array(pairs, object), "logits")
+    scores = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
     ids = [models.vectors.item_ids[row] for row in allowed]
     order, propensities = choose(logits, ids, seed, policy)
     order, propensities = order[:k], propensities[:k]

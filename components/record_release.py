@@ -16,6 +16,7 @@ from components.export_recommender import ExportSettings
 from components.gate import GateResult, at_least
 from components.offline_recommendation import (
     OfflineModels,
+    Slate,
     join_examples,
     recommend_offline,
 )
@@ -28,6 +29,7 @@ from serving.warmup import write_warmup
 
 _TOP = 10
 _NUM_WARMUP = 20
+_TOLERANCE = 1e-3  # the softmax policy divides a float32 logit by its temperature
 _RECOMMENDERS = ("recommender", "recommender_exact")
 
 
@@ -79,8 +81,7 @@ def record_release(
             settings.policy,
             settings.catalog,
         )
-        shown = [item.decode() for item in exact["item_ids"][0] if item]
-        agreed.append(shown == slate.item_ids)
+        agreed.append(equals_slate(exact, slate))
         kept.append(np.isin(exact["item_ids"][0], approximate["item_ids"][0]).mean())
         cases["recommender_exact"].append(
             RecordedCase("recommender_exact", "recommend", inputs, exact)
@@ -118,6 +119,18 @@ def record_release(
         "index_agreement": float(np.mean(kept)),
     }
     return RecordedRelease(everything, figures)
+
+
+def equals_slate(answer: dict[str, np.ndarray], slate: Slate) -> bool:
+    """Returns whether a served answer to one user is the slate, up to rounding."""
+    shown = [item.decode() for item in answer["item_ids"][0] if item]
+    return shown == slate.item_ids and all(
+        np.allclose(answer[name][0][: len(shown)], expected, rtol=0, atol=_TOLERANCE)
+        for name, expected in (
+            ("scores", slate.scores),
+            ("propensities", slate.propensities),
+        )
+    )
 
 
 def judge_export(figures: dict[str, float], settings: ExportGateSettings) -> GateResult:

@@ -96,8 +96,9 @@ class RankingModule(tf.Module):
     """What is saved: the ranker over transformed tensors and over tf.Examples.
 
     Function: `score_candidates(query, candidates) -> logits [B, C]` on transformed
-    tensors. Signature: `serving_default`, which takes `examples` (serialized raw
-    tf.Examples, no label) and gives `scores` [N], the probability of the label.
+    tensors. Signatures, on `examples` (serialized raw tf.Examples, no label):
+    `serving_default` gives `scores` [N], the probability of the label, and `logits`
+    gives `logits` [N], which still tell apart what rounds to a probability of 1.
     """
 
     def __init__(
@@ -121,11 +122,22 @@ class RankingModule(tf.Module):
         )
 
     def signatures(self) -> dict:
-        """Returns the signature, ready for `tf.saved_model.save`."""
+        """Returns the signatures, ready for `tf.saved_model.save`."""
+        spec = tf.TensorSpec([None], tf.string, "examples")
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
-        def serving_default(examples: tf.Tensor) -> Tensors:
+        def score(examples: tf.Tensor) -> tf.Tensor:
             raw = tf.io.parse_example(examples, self._spec)
-            return {"scores": tf.sigmoid(self._model(self._transform(raw)))}
+            return self._model(self._transform(raw))
 
-        return {"serving_default": serving_default.get_concrete_function()}
+        @tf.function(input_signature=[spec])
+        def serving_default(examples: tf.Tensor) -> Tensors:
+            return {"scores": tf.sigmoid(score(examples))}
+
+        @tf.function(input_signature=[spec])
+        def logits(examples: tf.Tensor) -> Tensors:
+            return {"logits": score(examples)}
+
+        return {
+            "serving_default": serving_default.get_concrete_function(),
+            "logits": logits.get_concrete_function(),
+        }

@@ -12,6 +12,7 @@ from components.evaluate_retrieval import (
     TestLog,
     dot_product_scorer,
     evaluate_retrieval,
+    gated_cutoff,
     judge_retrieval,
 )
 from models.retrieval.evaluation import Interactions
@@ -182,6 +183,7 @@ def test_account_of_the_test_rows():
     empty = sum(LOG.histories[row].sum() == 0 for row in rows)
     assert figures["test"] == {
         "events": 60,
+        "gated_cutoff": 10,
         "users": len({LOG.interactions.users[row] for row in rows}),
         "events_without_history": empty,
     }
@@ -203,7 +205,7 @@ def test_gain_is_the_paired_difference_to_every_other_scorer():
     figures = evaluate_retrieval(LOG, models, SETTINGS)
     assert set(figures["gain"]) == {"toy", "popularity", "item_knn"}
     for name, (low, high) in figures["gain"].items():
-        gain = figures["perfect"]["recall@100"] - figures[name]["recall@100"]
+        gain = figures["perfect"]["recall@10"] - figures[name]["recall@10"]
         assert low <= gain <= high
     same = {"a": lambda rows: SCORES[rows], "b": lambda rows: SCORES[rows]}
     assert evaluate_retrieval(LOG, same, SETTINGS)["gain"]["b"] == [0.0, 0.0]
@@ -243,7 +245,7 @@ def figures_with(model=0.75, popularity=0.5, item_knn=0.625, last=None, events=9
         "model": {"recall@100": model},
         "popularity": {"recall@100": popularity},
         "item_knn": {"recall@100": item_knn},
-        "test": {"events": events},
+        "test": {"events": events, "gated_cutoff": 100},
     }
     return figures | ({} if last is None else {"last": {"recall@100": last}})
 
@@ -316,3 +318,12 @@ def test_gate_that_was_asked_for_no_baseline_refused_every_first_release():
     settings = RetrievalGateSettings(beat_popularity=False)
     result = judge_retrieval(figures_with(model=0.25), settings, "model", "last")
     assert result.passed, result.reason
+
+
+@pytest.mark.parametrize(
+    ("num_items", "cutoff"),
+    [(3, 10), (80, 10), (200, 50), (399, 50), (400, 100), (10**6, 100)],
+)
+def test_gate_of_a_small_catalogue_looks_at_a_smaller_cutoff(num_items, cutoff):
+    # With 80 items every model has recall@100 of 1, and none could beat popularity.
+    assert gated_cutoff(num_items) == cutoff

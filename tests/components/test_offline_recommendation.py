@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import dataclasses
 import math
 
 import numpy as np
@@ -286,7 +287,8 @@ def models_with(click=CLICK) -> OfflineModels:
         parsed = [tf.train.Example.FromString(e) for e in examples.numpy()]
         items = [p.features.feature["item_id"].bytes_list.value[0] for p in parsed]
         assert all("user_age" in p.features.feature for p in parsed)
-        return {"scores": tf.constant([click[i.decode()] for i in items], tf.float32)}
+        clicks = np.array([click[item.decode()] for item in items])
+        return {"logits": tf.constant(np.log(clicks / (1 - clicks)), tf.float32)}
 
     vectors = np.stack([SIMILARITY, np.ones(5)], axis=1).astype(np.float32)
     items = np.array([example(item_id=item) for item in IDS], object)
@@ -352,10 +354,19 @@ def test_user_who_has_met_everything_broke_the_comparison():
     assert len(shown.scores) == len(shown.propensities) == 0
 
 
-def test_saturated_scores_gave_propensities_that_are_no_number():
-    # A float32 sigmoid is exactly 1 from a logit of about 17 on, and its logit infinite.
-    click = {**CLICK, "a": 1.0, "b": 1.0, "c": 0.0}
-    shown = slate(k=3, click=click, policy=SOFTMAX)
+def test_saturated_scores_could_not_be_told_apart():
+    # A float32 sigmoid is exactly 1 from a logit of about 17 on: ranking by it would
+    # leave the order of a sharp model's best items to chance.
+    logits = {"a": 20.0, "b": 30.0, "c": 40.0, "d": 1.0, "e": 0.0}
+
+    def rank(examples):
+        parsed = [tf.train.Example.FromString(e) for e in examples.numpy()]
+        items = [p.features.feature["item_id"].bytes_list.value[0] for p in parsed]
+        return {"logits": tf.constant([logits[item.decode()] for item in items])}
+
+    models = dataclasses.replace(models_with(), rank=rank)
+    shown = recommend_offline(models, QUERY, (), (), 3, 7, 5, SOFTMAX, CATALOG)
+    assert shown.item_ids == ["c", "b", "a"]
     assert np.isfinite(shown.propensities).all()
-    assert set(shown.item_ids[:2]) == {"a", "b"}
-    assert shown.propensities[0] == pytest.approx(0.5)
+    assert shown.propensities[0] == pytest.approx(1.0, abs=1e-8)
+    np.testing.assert_allclose(shown.scores, 1.0, atol=1e-8)

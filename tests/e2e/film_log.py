@@ -31,12 +31,13 @@ def write_film_log(folder: Path, seed: int = 0, poison=None) -> None:
     num_events = NUM_USERS * EVENTS_PER_USER
     users = rng.permutation(np.repeat(np.arange(NUM_USERS), EVENTS_PER_USER))
     own_taste = rng.random(num_events) < 0.8
+    likes = own_taste ^ (rng.random(num_events) < 0.1)
     taste = np.where(own_taste, users % 2, 1 - users % 2)
     # Films of a taste have every other number; the first ones are watched more.
     rank = np.minimum(rng.geometric(0.08, num_events) - 1, NUM_ITEMS // 2 - 1)
     items = 2 * rank + taste
     stars = np.where(
-        own_taste, rng.integers(4, 6, num_events), rng.integers(1, 3, num_events)
+        likes, rng.integers(4, 6, num_events), rng.integers(1, 3, num_events)
     )
     events = {
         "event_id": [f"e{row:06d}" for row in range(num_events)],
