@@ -54,13 +54,12 @@ def _volume_checks(summary: Summary, settings: ValidationSettings) -> list[Check
         at_least("users with an event", summary.users, settings.min_users),
         at_least("items in the catalogue", summary.items, settings.min_items),
         *(
-            at_least(f"events in the {split} split", summary.events[split], 1)
+            at_least(f"{what} in the {split} split", summary.rows[examples][split], 1)
+            for examples, what in (
+                ("interactions", "positive events"),
+                ("impressions", "rows with a label"),
+            )
             for split in SPLITS
-        ),
-        at_least(
-            "rows with a label in the train split",
-            summary.rows["impressions"]["train"],
-            1,
         ),
     ]
 

@@ -74,9 +74,24 @@ POISONS = {
         "events on items that the items table lacks: seen 50.52% (49 of 97)",
     ),
     "an empty split": (
-        summary(events={"train": 97, "eval": 0, "test": 0}),
+        summary(
+            rows={
+                "interactions": {"train": 60, "eval": 0, "test": 15},
+                "impressions": {"train": 70, "eval": 7, "test": 20},
+            }
+        ),
         CLEAN,
-        "events in the eval split: seen 0, expected at least 1",
+        "positive events in the eval split: seen 0, expected at least 1",
+    ),
+    "no label to test on": (
+        summary(
+            rows={
+                "interactions": {"train": 60, "eval": 6, "test": 15},
+                "impressions": {"train": 70, "eval": 7, "test": 0},
+            }
+        ),
+        CLEAN,
+        "rows with a label in the test split: seen 0, expected at least 1",
     ),
     "no label": (
         summary(
