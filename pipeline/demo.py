@@ -41,7 +41,9 @@ def run_demo(root: Path, as_json: bool) -> list[GateResult]:
     layout = Layout(root)
     console.rule(f"1/4  Fetch {DATASET}")
     fetched = fetch(
-        DATASET, layout.data, lambda line: console.print(line, highlight=False)
+        DATASET,
+        layout.data,
+        lambda line: console.print(line, highlight=False, soft_wrap=True),
     )
     console.rule("2/4  Run the pipeline")
     from pipeline.cli import run_with_progress
@@ -79,6 +81,7 @@ def run_demo(root: Path, as_json: bool) -> list[GateResult]:
         out.print(
             f"\nUser {answer.user_id} liked before: [italic]{titles}[/italic]",
             highlight=False,
+            soft_wrap=True,
         )
         out.print(display.items_table("and is shown", answer.items))
     out.print()
@@ -86,6 +89,7 @@ def run_demo(root: Path, as_json: bool) -> list[GateResult]:
     out.print(
         f"\nWhole demo: {seconds:.0f} s, peak memory {peak_memory_gib()} GiB.",
         highlight=False,
+        soft_wrap=True,
     )
     display.show_next(out, root, result.release)
     return []
@@ -102,6 +106,7 @@ def serve_and_ask(layout: Layout, console: Console) -> list[Answer]:
         console.print(
             f"Release {tables.version} answers gRPC on {server.target}.",
             highlight=False,
+            soft_wrap=True,
         )
         with RecommendationClient(server.target) as client:
             return [ask(client, tables, user, _NUM_SHOWN, seed=1) for user in _USERS]

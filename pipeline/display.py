@@ -92,14 +92,18 @@ def show_gates(console: Console, gates: dict) -> None:
     """Prints each gate's answer."""
     for gate in gates.values():
         mark = "[green]passed[/green]" if gate["passed"] else "[red]refused[/red]"
-        console.print(f"  {mark}  {gate['reason']}", highlight=False)
+        console.print(f"  {mark}  {gate['reason']}", highlight=False, soft_wrap=True)
 
 
 def show_refusals(console: Console, refused: list[GateResult], report: str) -> None:
     """Prints why nothing was pushed."""
     for gate in refused:
-        console.print(f"[red]Nothing was pushed:[/red] {gate.reason}", highlight=False)
-    console.print(f"The full report is in {report}.", highlight=False)
+        console.print(
+            f"[red]Nothing was pushed:[/red] {gate.reason}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"The full report is in {report}.", highlight=False, soft_wrap=True)
 
 
 def show_accounts(console: Console, ingest: dict) -> None:
@@ -109,6 +113,7 @@ def show_accounts(console: Console, ingest: dict) -> None:
             f"  {name}: {source['read']:,} read = {source['accepted']:,} accepted + "
             f"{source['duplicates']:,} duplicates + {source['dead_letters']:,} dead letters",
             highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -118,9 +123,12 @@ def show_next(console: Console, root: Path, release: int | None) -> None:
         f"\nRelease {release} is in {root}/serving, the figures in "
         f"{root}/report/metrics.json, the log in {root}/run.log. Next:",
         highlight=False,
+        soft_wrap=True,
     )
     for command in ("serve", "recommend --user-id 405", "tensorboard"):
-        console.print(f"  uv run tandem {command} --root {root}", highlight=False)
+        console.print(
+            f"  uv run tandem {command} --root {root}", highlight=False, soft_wrap=True
+        )
 
 
 def items_table(title: str, rows: list[dict]) -> Table:

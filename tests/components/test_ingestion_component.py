@@ -27,6 +27,7 @@ CATALOG = FeatureCatalog.model_validate(
             {"name": "genres", "kind": "multi_categorical"},
             {"name": "release_year", "kind": "numeric"},
         ],
+        "user_statistics": ["mean_label"],
     }
 )
 

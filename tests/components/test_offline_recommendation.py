@@ -1,8 +1,8 @@
 """The slow path: its policy against Plackett and Luce, its stages by hand."""
 
 import collections
-import itertools
 import dataclasses
+import itertools
 import math
 
 import numpy as np

@@ -67,6 +67,7 @@ def test_movielens_schema_gives_dense_keys_to_what_every_row_has():
         "position",
         "propensity",
         "user_age",
+        "user_mean_label",
         "user_gender",
         "user_occupation",
         "user_zip_code",
