@@ -27,6 +27,7 @@ from pipeline.run_state import StageRun, read_run
 from serving.release_layout import list_releases
 
 StageStarted = Callable[[str], None]
+_LIBRARY_LOGGERS = ("absl", "apache_beam", "tensorflow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,16 +168,17 @@ class _Runner(tfx.orchestration.LocalDagRunner):
 
 @contextlib.contextmanager
 def _logged(log_file: Path) -> Iterator[None]:
-    """Sends TFX's log to a file instead of the terminal while the pipeline runs."""
-    logger = logging.getLogger("absl")
-    before = (logger.handlers[:], logger.level, logger.propagate)
+    """Sends what the libraries log to a file, not the terminal, while they run."""
     to_file = logging.FileHandler(log_file)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.handlers = [to_file]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    loggers = [logging.getLogger(name) for name in _LIBRARY_LOGGERS]
+    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers = [to_file]
+        logger.propagate = False
     try:
         yield
     finally:
-        logger.handlers, logger.level, logger.propagate = before
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
         to_file.close()

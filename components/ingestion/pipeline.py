@@ -98,11 +98,11 @@ def ingest(
     try:
         with pipeline:
             build(pipeline, plan)
-    except IngestionError:
-        raise
     except Exception as error:
-        # Runners hand the errors of their workers on as text.
-        found = re.search(r"IngestionError: (.*?)(?: \[while running|\n|$)", str(error))
+        # Runners add the step to a worker's error, or hand it on as text.
+        is_ours = isinstance(error, IngestionError)
+        text = f"IngestionError: {error}" if is_ours else str(error)
+        found = re.search(r"IngestionError: (.*?)(?: \[while running|\n|$)", text)
         if found is None:
             raise
         raise IngestionError(found.group(1)) from error
