@@ -14,6 +14,7 @@ from models.ranking.deepfm import DeepFM, Tensors
 from models.ranking.settings import RankingSettings
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
 from models.training_input import transformed_batches
+from models.training_log import StepMetrics
 from schemas.features import LABEL, FeatureCatalog, Side
 
 
@@ -84,8 +85,9 @@ def fit(
                 restore_best_weights=True,
             ),
             tf.keras.callbacks.TensorBoard(
-                str(logs), update_freq=10, histogram_freq=1, write_graph=False
+                str(logs), histogram_freq=1, write_graph=False
             ),
+            StepMetrics(logs / "train"),
         ],
         verbose=0,
     )

@@ -37,6 +37,7 @@ class EvalRecall(tf.keras.callbacks.Callback):
         recall = self._recall()
         with self._writer.as_default():
             tf.summary.scalar(f"eval/recall@{_VALIDATION_CUTOFF}", recall, step=epoch)
+        self._writer.flush()  # or a run that ends keeps its last points to itself
         if logs is not None:
             logs["eval_recall"] = recall
         if recall > self._best:
@@ -121,3 +122,4 @@ class FrequencyHistogram(tf.keras.callbacks.Callback):
                 step=epoch,
             )
             tf.summary.histogram("sampling_probability", 1.0 / gaps, step=epoch)
+        self._writer.flush()

@@ -15,6 +15,7 @@ from models.retrieval.settings import RetrievalSettings
 from models.retrieval.two_tower import Tensors, TwoTower
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
 from models.training_input import transformed_batches
+from models.training_log import StepMetrics
 from schemas.features import FeatureCatalog, Side
 
 
@@ -39,7 +40,8 @@ def run_fn(fn_args) -> None:
         [*fn_args.train_files, *fn_args.eval_files],
         epochs,
         [
-            tf.keras.callbacks.TensorBoard(str(logs / "refit"), update_freq=10),
+            tf.keras.callbacks.TensorBoard(str(logs / "refit")),
+            StepMetrics(logs / "refit" / "train"),
             FrequencyHistogram(logs / "refit"),
         ],
     )
@@ -58,8 +60,11 @@ def find_num_epochs(
 ) -> int:
     """Returns after how many epochs recall on the eval split was best."""
     recall = EvalRecall(settings, transform, train_files, eval_files, logs / "search")
-    tensorboard = tf.keras.callbacks.TensorBoard(str(logs / "search"), update_freq=10)
-    callbacks = [recall, tensorboard]
+    callbacks = [
+        recall,
+        tf.keras.callbacks.TensorBoard(str(logs / "search")),
+        StepMetrics(logs / "search" / "train"),
+    ]
     fit(settings, transform, train_files, settings.max_epochs, callbacks)
     return recall.best_epoch + 1
 
