@@ -1,10 +1,14 @@
 """The main job, end to end on a small log: killed, continued, repeated, poisoned, asked."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -177,6 +181,37 @@ def test_tensorboard_has_what_it_promises(root, first):
     labels = config_file.parent / config.embeddings[0].metadata_path
     assert len(vectors.read_text().splitlines()) == film_log.NUM_ITEMS
     assert labels.read_text().splitlines()[:2] == ["Love Story 0", "Battle Story 1"]
+
+
+def test_tensorboard_starts_and_shows_the_runs(root, first):
+    # It could not: a setuptools without pkg_resources had been locked beside it.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "pipeline.cli", "tensorboard", "--port", str(port)]
+    process = subprocess.Popen([*command, "--root", str(root)])
+
+    def get(path: str):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/{path}") as answer:
+            return json.load(answer)
+
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None, "TensorBoard ended"
+            assert time.monotonic() < deadline, "TensorBoard does not show the runs"
+            with contextlib.suppress(OSError):
+                if get("plugin/projector/runs") and get("plugin/histograms/tags"):
+                    break
+            time.sleep(0.5)
+        (projector,) = get("plugin/projector/runs")
+        assert projector.startswith("BuildIndex/projector")
+        histograms = get("plugin/histograms/tags")
+        assert any("sampling_probability" in tags for tags in histograms.values())
+        assert any("steps/loss" in tags for tags in get("plugin/scalars/tags").values())
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture(scope="module")
