@@ -6,7 +6,9 @@ requests, and the exporting process records requests with its answers, for
 ValidateServing to replay against a server.
 """
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +41,30 @@ class ExportSettings(BaseModel):
     policy: PolicySettings
     num_candidates: int
     default_k: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedStages:
+    """What the stages before left behind, loaded once."""
+
+    transform: TransformGraph
+    retrieval: Any  # the loaded SavedModel of models.retrieval.trainer.RetrievalModule
+    ranking: Any  # the loaded SavedModel of models.ranking.trainer.RankingModule
+
+    @classmethod
+    def load(
+        cls,
+        transform_uri: str,
+        retrieval_dir: str,
+        ranking_dir: str,
+        catalog: FeatureCatalog,
+    ) -> "TrainedStages":
+        """Loads the transform graph and both trained models."""
+        return cls(
+            TransformGraph(transform_uri, catalog),
+            tf.saved_model.load(retrieval_dir),
+            tf.saved_model.load(ranking_dir),
+        )
 
 
 class RetrievalServer(tf.Module):
@@ -75,9 +101,7 @@ class RetrievalServer(tf.Module):
 def export_models(
     vectors: ItemVectors,
     catalog_uri: str,
-    transform_uri: str,
-    retrieval_model_dir: str,
-    ranking_model_dir: str,
+    stages: TrainedStages,
     settings: ExportSettings,
     bundle_dir: str,
 ) -> tuple[Index, Index]:
@@ -86,11 +110,10 @@ def export_models(
     Returns:
         (index, exact): what `recommender` and `recommender_exact` search with.
     """
-    transform = TransformGraph(transform_uri, settings.catalog)
-    retrieval = tf.saved_model.load(retrieval_model_dir)
-    ranking = tf.saved_model.load(ranking_model_dir)
-    exact = ExactIndex(vectors.embeddings)
+    transform, retrieval, ranking = stages.transform, stages.retrieval, stages.ranking
     index = build_index(vectors.embeddings, settings.index)
+    # One copy of the vectors serves both: the approximate index keeps them too.
+    exact = index if index.is_exact else ExactIndex(index.embeddings)
     candidates = transformed_catalogue(catalog_uri, transform, settings.catalog)
 
     def recommender(search: Index) -> Recommender:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import (
     InputArtifact,
     OutputArtifact,
@@ -22,14 +21,13 @@ from components.artifacts import (
     ReleaseBundle,
 )
 from components.build_index import ITEMS_EXAMPLES, read_vectors, run_in_batches
-from components.export_recommender import ExportSettings, export_models
+from components.export_recommender import ExportSettings, TrainedStages, export_models
 from components.gate_file import publish_gate
 from components.offline_recommendation import OfflineModels
 from components.read_examples import read_serialized
 from components.record_release import ExportGateSettings, judge_export, record_release
 from components.recorded_requests import requests_of_test_users
 from models.index import recall_against_exact
-from models.preprocessing import TransformGraph
 
 _RECALL_CUTOFF = 100
 
@@ -65,28 +63,23 @@ def ExportRecommender(
     """
     export = ExportSettings.model_validate_json(export_json)
     settings = ExportGateSettings.model_validate_json(settings_json)
-    retrieval_dir = path_utils.serving_model_path(retrieval_model.uri)
-    ranking_dir = path_utils.serving_model_path(ranking_model.uri)
-    vectors = read_vectors(index.uri)
-    indexes = export_models(
-        vectors,
-        catalog.uri,
+    stages = TrainedStages.load(
         transform_graph.uri,
-        retrieval_dir,
-        ranking_dir,
-        export,
-        bundle.uri,
+        path_utils.serving_model_path(retrieval_model.uri),
+        path_utils.serving_model_path(ranking_model.uri),
+        export.catalog,
     )
+    vectors = read_vectors(index.uri)
+    indexes = export_models(vectors, catalog.uri, stages, export, bundle.uri)
     items = read_serialized([str(Path(catalog.uri) / ITEMS_EXAMPLES)])
     offline = OfflineModels(
-        tf.saved_model.load(retrieval_dir).signatures["query_examples"],
-        tf.saved_model.load(ranking_dir).signatures["logits"],
+        stages.retrieval.signatures["query_examples"],
+        stages.ranking.signatures["logits"],
         vectors,
         items,
     )
-    spec = TransformGraph(transform_graph.uri, export.catalog).raw_spec
     requests = requests_of_test_users(
-        interactions.uri, spec, export.catalog, settings.num_users
+        interactions.uri, stages.transform.raw_spec, export.catalog, settings.num_users
     )
     query_vectors = run_in_batches(
         offline.embed_query,
