@@ -7,8 +7,8 @@ curated schema. ExampleValidator alone stops nothing: it records anomalies and r
 from collections.abc import Mapping
 
 from components.gate import Check, GateResult, at_least, at_most, share_at_most
-from components.ingestion.settings import ValidationSettings
 from components.ingestion.summary import Summary
+from components.validate_examples_settings import ValidationSettings
 from schemas.events import SPLITS
 from schemas.features import PROPENSITY
 

@@ -13,9 +13,9 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import GateReport, IngestionSummary
 from components.gate_file import publish_gate
-from components.ingestion.settings import ValidationSettings
 from components.ingestion.summary import Summary
 from components.validate_examples import validate_examples
+from components.validate_examples_settings import ValidationSettings
 
 _ANOMALIES_FILE = "SchemaDiff.pb"  # ExampleValidator's name for it
 

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.evaluate_ranking import RankingGateSettings
 from components.evaluate_retrieval import RetrievalGateSettings
-from components.ingestion.settings import DataSettings, ValidationSettings
+from components.ingestion.settings import DataSettings
 from components.push_release import PushSettings
 from components.record_release_settings import ExportGateSettings
+from components.validate_examples_settings import ValidationSettings
 from components.validate_serving import ServingValidationSettings
 from models.index_settings import IndexSettings
 from models.policy_settings import PolicySettings

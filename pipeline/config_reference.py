@@ -4,6 +4,7 @@ uv run python -m pipeline.config_reference > docs/configuration.md
 """
 
 import dataclasses
+import datetime
 import enum
 import json
 from collections.abc import Iterator
@@ -35,7 +36,13 @@ In the tables `[]` stands for each member of a list and `<name>` for a key of yo
 
 _BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
 _LENGTHS = {"min_length": "at least {}", "max_length": "at most {}"}
-_TYPE_NAMES = {str: "string", int: "integer", float: "number", bool: "true or false"}
+_TYPE_NAMES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    datetime.datetime: "ISO 8601 time",
+}
 
 
 @dataclasses.dataclass(frozen=True)

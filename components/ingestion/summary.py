@@ -26,15 +26,55 @@ class Reason(_Record):
     count: int
 
 
-class SourceCounts(_Record):
-    """The account of one source; read = accepted + duplicates + dead_letters."""
+class SpanCounts(_Record):
+    """The account of one span of a source; read = accepted + duplicates + dead_letters.
 
-    files: int
+    A duplicate is counted in the span of the copy that was dropped.
+    """
+
     read: int
     accepted: int
     duplicates: int
     dead_letters: int
+
+
+class SourceCounts(SpanCounts):
+    """The account of one source, and of each of its spans."""
+
+    files: int
     reasons: tuple[Reason, ...] = ()  # the most frequent first
+    # By span, oldest first; "" holds what is in no span: the whole of an undated
+    # source, and replayed dead letters.
+    spans: dict[str, SpanCounts] = {}
+
+
+class ResponseCounts(_Record):
+    """What became of the events that answer others, and of those that are answered.
+
+    joined + late + early + orphans is the number of responses that were not capped.
+    """
+
+    joined: int  # within the window of their impression
+    late: int  # after the window
+    early: int  # before every impression of their request and item
+    orphans: int  # no impression of their request and item, or no request_id
+    answered_impressions: int  # impressions with at least one joined response
+    open_impressions: int  # window not over when the log ends: no row yet
+
+
+class ImpressionFacts(_Record):
+    """What the labelled rows of one split come to; all 0 for a split without rows."""
+
+    rows: int
+    sampled: int  # of the rows: negatives drawn from the catalogue
+    label_min: float
+    label_max: float
+    label_mean: float
+    propensities: int  # rows with one
+    propensity_min: float
+    # (sum of 1/p)^2 / sum of 1/p^2, in rows: how many rows of a uniform policy weigh as
+    # much (Kish's effective sample size).
+    effective_sample_size: float
 
 
 class SplitTimes(_Record):
@@ -57,6 +97,18 @@ class Summary(_Record):
     unknown_item_events: int  # accepted events on items the items table lacks
     unknown_user_events: int  # accepted events of users the users table lacks
     split_times: SplitTimes
+    responses: ResponseCounts = ResponseCounts(
+        joined=0,
+        late=0,
+        early=0,
+        orphans=0,
+        answered_impressions=0,
+        open_impressions=0,
+    )
+    capped_events: int = 0  # accepted, but over `max_events_per_user_per_day`
+    capped_users: int = 0
+    sessions: int = 0
+    impressions: dict[str, ImpressionFacts] = {}  # by split
 
 
 def counter(*names: str) -> str:

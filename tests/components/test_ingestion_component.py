@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import schemas
-from components.ingestion.settings import DataSettings, ValidationSettings
+from components.ingestion.settings import DataSettings
 from components.ingestion.sources import input_fingerprint
+from components.validate_examples_settings import ValidationSettings
 from schemas.features import FeatureCatalog
 
 pytestmark = pytest.mark.component

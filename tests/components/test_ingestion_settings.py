@@ -8,9 +8,9 @@ from components.ingestion.settings import (
     DataSettings,
     EventType,
     SplitSettings,
-    ValidationSettings,
 )
 from components.ingestion.sources import column_maps, input_fingerprint, match_files
+from components.validate_examples_settings import ValidationSettings
 from tests.components import ingestion_world as world
 
 

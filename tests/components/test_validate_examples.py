@@ -4,9 +4,9 @@ import pytest
 
 from components import validate_examples as module
 from components.gate import Check, GateResult
-from components.ingestion.settings import ValidationSettings
 from components.ingestion.summary import Reason, SourceCounts, Summary
 from components.validate_examples import validate_examples
+from components.validate_examples_settings import ValidationSettings
 
 CLEAN = {f"{split}": {} for split in ("train", "eval", "test")}
 
