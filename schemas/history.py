@@ -8,6 +8,8 @@ so training and serving cannot disagree.
 
 import numpy as np
 
+from schemas.runs import first_of_run, same_user_as_above
+
 _PRIOR_EVENTS = 3.0
 
 
@@ -37,16 +39,11 @@ def history_spans(
     num_rows = len(timestamps)
     if num_rows == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    same_user = users[1:] == users[:-1]
-    if np.any(same_user & (timestamps[1:] < timestamps[:-1])):
-        raise ValueError(
-            "`timestamps` should not fall within a user; sort the rows by user and "
-            "timestamp first."
-        )
+    same_user = same_user_as_above(users, timestamps)
     same_moment = same_user & (timestamps[1:] == timestamps[:-1])
     num_before = np.cumsum(positive, dtype=np.int64) - positive  # positives above row i
-    end = num_before[_first_of_run(same_moment)]
-    start = np.maximum(num_before[_first_of_run(same_user)], end - length)
+    end = num_before[first_of_run(same_moment)]
+    start = np.maximum(num_before[first_of_run(same_user)], end - length)
     return start, end
 
 
@@ -55,25 +52,62 @@ def mean_labels(
     timestamps: np.ndarray,
     labels: np.ndarray,
     is_labelled: np.ndarray,
+    known_at: np.ndarray,
 ) -> np.ndarray:
-    """Returns, for each row, the mean label of its user's strictly earlier events.
+    """Returns, for each row, the mean label that was known of its user by then.
 
     mean[i] = (sum of labels + m / 2) / (number of labels + m),  m = 3
 
+    over the rows j of the same user with `is_labelled[j]` and
+    `known_at[j] < timestamps[i]`, strictly. An impression's label is known only when
+    its response window is over, which can be after the user's next impression.
     A user without a past gets 1/2, and a single answer moves it only so far.
 
+    A row's mean hangs on its own user alone, to the last bit: the sums are those of
+    integers (multiples of 2^-64), so neither other users nor the order of the labels
+    can change them. What is off by at most `count * 2^-64` is a sum with labels below
+    2^-11, whose last bits are cut off; for all others only the result is rounded.
+
     Args:
-        users: [N] any comparable type; rows of one user are adjacent.
+        users: [N] any comparable type; rows of one user are adjacent; N < 2^31.
         timestamps: [N] int64, not falling within a user.
-        labels: [N] float; read where `is_labelled`.
+        labels: [N] float in [0, 1]; read where `is_labelled`.
         is_labelled: [N] bool, whether the row has a label.
+        known_at: [N] int64, in any order, `>= timestamps`; read where `is_labelled`.
 
     Returns:
         means: [N] float64.
+
+    Raises:
+        ValueError: if timestamps fall within a user, a label is outside of [0, 1], or
+            one is known before its event.
+
+    Not checked: that rows of one user are adjacent.
     """
-    start, end = history_spans(users, timestamps, is_labelled, max(1, len(users)))
-    totals = np.concatenate([[0.0], np.cumsum(labels[is_labelled])])
-    return smoothed_mean(totals[end] - totals[start], end - start)
+    num_rows = len(timestamps)
+    if num_rows == 0:
+        return np.zeros(0)
+    labelled = np.flatnonzero(is_labelled)
+    labels, known_at = labels[labelled], known_at[labelled]
+    if not np.all((labels >= 0) & (labels <= 1)):
+        raise ValueError("`labels` should be in [0, 1] where `is_labelled`.")
+    if np.any(known_at < timestamps[labelled]):
+        raise ValueError("`known_at` should be >= `timestamps` where `is_labelled`.")
+    same_user = same_user_as_above(users, timestamps)
+    begin = (np.cumsum(is_labelled) - is_labelled)[first_of_run(same_user)]
+    # Rows and labels in one line by user and time. The sort is stable: rows stay in
+    # their order, and at one moment stand before the labels that become known in it.
+    user_index = np.concatenate([[0], np.cumsum(~same_user)])
+    order = np.lexsort(
+        (
+            np.concatenate([timestamps, known_at]),
+            np.concatenate([user_index, user_index[labelled]]),
+        )
+    )
+    is_row = order < num_rows
+    end = np.cumsum(~is_row)[is_row]
+    total = _exact_sums(labels[order[~is_row] - num_rows], begin, end)
+    return smoothed_mean(total, end - begin)
 
 
 def smoothed_mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -105,12 +139,21 @@ def history_at(
     return int(start[-1]), int(end[-1])
 
 
-def _first_of_run(continues: np.ndarray) -> np.ndarray:
-    """Returns, for each of N rows, the first row of its run.
+def _exact_sums(labels: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Returns `sum(labels[begin[i]:end[i]])` for each i, see `mean_labels`.
 
     Args:
-        continues: [N - 1] bool, whether row i + 1 belongs to the run of row i.
+        labels: [L] float in [0, 1].
+        begin, end: [N] int64.
+
+    Returns:
+        sums: [N] float64.
     """
-    rows = np.arange(len(continues) + 1)
-    rows[1:][continues] = 0
-    return np.maximum.accumulate(rows)
+    scaled = np.asarray(labels, np.float64) * 2.0**32
+    high = np.floor(scaled)
+    low = np.floor((scaled - high) * 2.0**32)
+    sums = np.zeros(len(begin))
+    for part, unit in ((low, 2.0**-64), (high, 2.0**-32)):
+        totals = np.concatenate([[0], np.cumsum(part.astype(np.int64))])
+        sums += (totals[end] - totals[begin]) * unit
+    return sums
