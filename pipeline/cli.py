@@ -8,14 +8,20 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-FAILED, BAD_CONFIG, REFUSED = 1, 2, 3
-DEFAULT_ROOT = Path(".tandem")
+from pipeline.cli_data import data
+from pipeline.cli_options import (
+    BAD_CONFIG,
+    FAILED,
+    REFUSED,
+    config_options,
+    json_option,
+    root_option,
+)
 
 # Commands import what they need: TFX and TensorFlow take seconds.
 
@@ -55,39 +61,7 @@ def cli() -> None:
     """From a service's event log to served recommendations."""
 
 
-def root_option(function: Callable) -> Callable:
-    """Adds --root."""
-    return click.option(
-        "--root",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=DEFAULT_ROOT,
-        show_default=True,
-        help="Folder for data, artifacts, releases and reports.",
-    )(function)
-
-
-def json_option(function: Callable) -> Callable:
-    """Adds --json."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
-    )(function)
-
-
-def config_options(function: Callable) -> Callable:
-    """Adds --config and --set."""
-    function = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY.PATH=VALUE",
-        help="Override a config value; may be given several times.",
-    )(function)
-    return click.option(
-        "--config",
-        "config_path",
-        required=True,
-        help="A YAML file, or the name of a shipped config such as movielens-100k.",
-    )(function)
+cli.add_command(data)
 
 
 @cli.command()
@@ -113,32 +87,6 @@ def doctor(root: Path, as_json: bool) -> None:
         checks = [dataclasses.asdict(diagnosis) for diagnosis in diagnoses]
         click.echo(json.dumps({"passed": passed, "checks": checks}))
     sys.exit(0 if passed else FAILED)
-
-
-@cli.group()
-def data() -> None:
-    """Fetch public data sets."""
-
-
-@data.command("fetch")
-@click.argument("name")
-@root_option
-@json_option
-def data_fetch(name: str, root: Path, as_json: bool) -> None:
-    """Fetch the data set NAME into <root>/data, hash-checked."""
-    from pipeline.datasets import DATASETS, fetch
-    from pipeline.layout import Layout
-
-    if name not in DATASETS:
-        raise click.BadParameter(
-            f"`{name}` is none of {sorted(DATASETS)}.", param_hint="NAME"
-        )
-    fetched = fetch(name, Layout(root).data, lambda line: click.echo(line, err=True))
-    if as_json:
-        paths = {table: str(path) for table, path in fetched.paths.items()}
-        click.echo(json.dumps({"name": name, "paths": paths, "counts": fetched.counts}))
-    else:
-        click.echo(f"Next: tandem run --config {name} --root {root}")
 
 
 @cli.command()
