@@ -1,6 +1,7 @@
 """From raw batches to canonical tables; what fails a rule becomes a dead letter."""
 
 import dataclasses
+import datetime
 import json
 from typing import Any
 
@@ -8,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.ingestion import columns
-from components.ingestion.records import Column, RawBatch
-from components.ingestion.settings import DataSettings, Source
-from components.ingestion.sources import ColumnMap
+from components.ingestion import columns, spans
+from components.ingestion.raw_batch import Column, RawBatch
+from components.ingestion.settings import DataSettings, Source, SpanSettings
+from components.ingestion.sources import ColumnMap, SourceFile
 from schemas.events import MAX_ID_BYTES, events_schema
 from schemas.features import (
     EVENT_ID,
@@ -36,6 +37,8 @@ _TIME_RULE = "should be whole ms since 1970 (UTC) or ISO 8601, up to the year 99
 _NUMBER_RULE = "should be a finite number"
 _PROPENSITY_RULE = "should lie in (0, 1]"
 _SEEN_CHARACTERS = 80
+_MINUTE_MS = 60 * 1000
+_DAY_MS = 24 * 60 * _MINUTE_MS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,16 +110,16 @@ def parse_events(
     column_map: ColumnMap,
     settings: DataSettings,
     catalog: FeatureCatalog,
-    file_index: int = 0,
+    file: SourceFile,
 ) -> tuple[pa.Table, list[DeadLetter]]:
     """Checks a batch of the event log.
 
     Args:
         batch: raw records.
         column_map: canonical names beside the log's own.
-        settings: the event types and their label rules.
+        settings: the event types and their label rules, and what times may be.
         catalog: the declared context features.
-        file_index: of the batch's file among the source's.
+        file: what the batch was read from.
 
     Returns:
         accepted: `events_schema(catalog)` and the two columns of origin; at most one
@@ -128,6 +131,8 @@ def parse_events(
     for name in (EVENT_ID, USER_ID, ITEM_ID):
         out[name] = _required(checks, name, columns.to_ids, _ID_RULE)
     out[TIMESTAMP] = _required(checks, TIMESTAMP, columns.to_timestamps, _TIME_RULE)
+    _check_span(checks, out[TIMESTAMP], settings.spans, file)
+    _check_closed(checks, out[TIMESTAMP], settings.closed_at)
     out[EVENT_TYPE] = _event_types(checks, settings)
     out[VALUE] = _optional(checks, VALUE, columns.to_numbers, _NUMBER_RULE)
     by_value = [
@@ -151,7 +156,7 @@ def parse_events(
         [out[field.name] for field in events_schema(catalog)],
         schema=events_schema(catalog),
     )
-    table = _with_origin(table, batch, file_index)
+    table = _with_origin(table, batch, file.index)
     return table.filter(pa.array(checks.accepted)), checks.dead_letters()
 
 
@@ -201,6 +206,43 @@ def _optional(checks: _Checks, name: str, convert: Any, rule: str) -> pa.Array:
     array, wrong = convert(checks.raw_column(name))
     checks.refuse(wrong, name, rule)
     return array
+
+
+def _check_span(
+    checks: _Checks, timestamps: pa.Array, settings: SpanSettings, file: SourceFile
+) -> None:
+    """Refuses what a dated span should not hold: too late a delivery, a fast clock."""
+    bounds = spans.day_bounds(file.span)
+    if bounds is None or file.replayed:
+        return
+    begin, end = bounds
+    late = pc.less(timestamps, begin - settings.max_late_days * _DAY_MS)
+    checks.refuse(
+        _mask(late),
+        TIMESTAMP,
+        f"should be at most {settings.max_late_days} day(s) (`max_late_days`) before the "
+        "day of its file's span",
+    )
+    early = pc.greater(timestamps, end + settings.max_early_minutes * _MINUTE_MS)
+    checks.refuse(
+        _mask(early),
+        TIMESTAMP,
+        f"should be at most {settings.max_early_minutes} minute(s) "
+        "(`max_early_minutes`) past the day of its file's span",
+    )
+
+
+def _check_closed(
+    checks: _Checks, timestamps: pa.Array, closed_at: datetime.datetime | None
+) -> None:
+    if closed_at is None:
+        return
+    after = -((columns.EPOCH - closed_at) // columns.MILLISECOND)  # rounded up
+    checks.refuse(
+        _mask(pc.greater_equal(timestamps, after)),
+        TIMESTAMP,
+        f"should be before the log was closed (`closed_at`, {closed_at.isoformat()})",
+    )
 
 
 def _event_types(checks: _Checks, settings: DataSettings) -> pa.Array:

@@ -6,95 +6,88 @@ dropped in silence.
 
 import csv
 import dataclasses
+import io
 import itertools
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
-from components.ingestion import tfrecord
+from components.ingestion import streams, tfrecord
+from components.ingestion.blocks import Block, parquet_error
 from components.ingestion.errors import IngestionError
+from components.ingestion.raw_batch import (
+    BrokenRecord,
+    Column,
+    RawBatch,
+    column,
+    text_of,
+)
 from components.ingestion.settings import Format, Source
-from components.ingestion.sources import SourceFile, nearest
+from components.ingestion.sources import ColumnMap, nearest
+
+__all__ = [
+    "BATCH_RECORDS",
+    "BrokenRecord",
+    "Column",
+    "RawBatch",
+    "column",
+    "read_batches",
+]
 
 BATCH_RECORDS = 50_000
 _READ_BYTES = 4 << 20
 _MAX_FIELD_BYTES = 16 << 20
 _CSV_RULE = "the record should have the header's fields, in UTF-8"
-# What a truncated or damaged gzip stream raises while it is read.
-_READ_ERRORS = (EOFError, OSError, zlib.error)
-
-# A column is an Arrow array where its values share a type, else the values themselves.
-Column = pa.Array | list[Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class BrokenRecord:
-    """A record that could not be split into fields."""
-
-    position: int
-    expected: str  # the rule it broke, the same text for each such record
-    seen: str
-    raw: str
-
-
-@dataclasses.dataclass(frozen=True)
-class RawBatch:
-    """Some consecutive records of one file.
-
-    `columns` go by the service's own names and have `len(positions)` rows; a column
-    that no record has is left out. `raw(i)` gives row i as it stood in the file.
-    """
-
-    columns: dict[str, Column]
-    positions: np.ndarray  # int64, from 1: line of a text file, else record
-    raw: Callable[[int], str]
-    broken: list[BrokenRecord]
-
-    @property
-    def num_read(self) -> int:
-        return len(self.positions) + len(self.broken)
 
 
 def read_batches(
-    file: SourceFile,
+    block: Block,
     source: Source,
-    required: frozenset[str],
+    column_map: ColumnMap,
     batch_records: int = BATCH_RECORDS,
 ) -> Iterator[RawBatch]:
-    """Yields the records of one file.
+    """Yields the records of one block of a file.
 
     Args:
-        file: what to read; a `.gz` file is decompressed.
-        source: its declaration.
-        required: own names of columns that a file with a header must have.
-        batch_records: most records of a batch.
+        block: what to read; of a compressed file, the whole.
+        source: the declaration of the file's source.
+        column_map: its columns; a file with a header must have the required ones.
+        batch_records: about the most records of a batch.
 
     Raises:
         IngestionError: if the file cannot be opened, is no Parquet file, or lacks a
             required column.
     """
+    file = block.file
+    if file.format is Format.PARQUET:
+        yield from _parquet_batches(block, column_map.required, batch_records)
+        return
+    handle = streams.open_stream(file.path)
     try:
-        handle = FileSystems.open(file.path)
-    except _READ_ERRORS as error:
-        raise IngestionError(f"cannot open `{file.path}`: {error}") from error
-    with handle:
-        if file.format is Format.PARQUET:
-            yield from _parquet_batches(file, handle, required, batch_records)
-        elif file.format is Format.CSV:
-            yield from _csv_batches(file, source, handle, required, batch_records)
+        if file.format is Format.CSV:
+            yield from _csv_batches(
+                file, source, handle, column_map.required, batch_records
+            )
         elif file.format is Format.JSONL:
-            records = ((i, line) for i, line in _lines(handle) if _is_filled(line))
+            if block.begin:
+                handle.seek(block.begin)
+            size = None if block.end is None else block.end - block.begin
+            records = (
+                (block.first_position - 1 + i, line)
+                for i, line in _lines(handle, size)
+                if _is_filled(line)
+            )
             yield from _object_batches(records, _json_object, batch_records)
         else:
             yield from _object_batches(
                 _framed_records(handle), _tfrecord_object, batch_records
             )
+    finally:
+        handle.close()
 
 
 def check_columns(path: str, have: Iterable[str], required: frozenset[str]) -> None:
@@ -108,45 +101,56 @@ def check_columns(path: str, have: Iterable[str], required: frozenset[str]) -> N
         )
 
 
-def text_of(data: bytes) -> str:
-    """Returns `data` as text, with bytes that are not UTF-8 spelled out."""
-    return data.decode("utf-8", "backslashreplace")
-
-
 def _parquet_batches(
-    file: SourceFile, handle: BinaryIO, required: frozenset[str], batch_records: int
+    block: Block, required: frozenset[str], batch_records: int
 ) -> Iterator[RawBatch]:
-    first = 1
+    path, first = block.file.path, block.first_position
+    with _parquet_handle(path) as handle:
+        try:
+            parquet = pq.ParquetFile(handle)
+            check_columns(path, parquet.schema_arrow.names, required)
+            end = parquet.num_row_groups if block.end is None else block.end
+            groups = range(block.begin, end)
+            for batch in parquet.iter_batches(batch_records, row_groups=groups):
+                columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+                positions = np.arange(first, first + len(batch))
+
+                def raw(row: int, batch: pa.RecordBatch = batch) -> str:
+                    return json.dumps(batch.slice(row, 1).to_pylist()[0], default=str)
+
+                yield RawBatch(columns, positions, raw, [])
+                first += len(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise parquet_error(path, error) from error
+
+
+def _parquet_handle(path: str) -> Any:
+    if streams.is_plain(path):
+        return streams.open_plain(path)
+    # Parquet is read from its end: a compressed file has to be unpacked as a whole.
+    stream = streams.open_stream(path)
     try:
-        parquet = pq.ParquetFile(handle)
-        check_columns(file.path, parquet.schema_arrow.names, required)
-        for batch in parquet.iter_batches(batch_records):
-            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            positions = np.arange(first, first + len(batch))
-
-            def raw(row: int, batch: pa.RecordBatch = batch) -> str:
-                return json.dumps(batch.slice(row, 1).to_pylist()[0], default=str)
-
-            yield RawBatch(columns, positions, raw, [])
-            first += len(batch)
-    except (pa.ArrowException, OSError) as error:
-        raise IngestionError(
-            f"`{file.path}` cannot be read as Parquet: {error}. Export it again, or set "
-            "its `format`."
-        ) from error
+        return io.BytesIO(b"".join(iter(lambda: stream.read(_READ_BYTES), b"")))
+    except streams.READ_ERRORS as error:
+        raise parquet_error(path, error) from error
+    finally:
+        stream.close()
 
 
-def _lines(handle: BinaryIO) -> Iterator[tuple[int, bytes | BrokenRecord]]:
+def _lines(
+    handle: BinaryIO, size: int | None = None
+) -> Iterator[tuple[int, bytes | BrokenRecord]]:
     """Yields (line number, line with its end), and a last broken one at damage."""
     number, rest = 0, b""
     while True:
         try:
-            chunk = handle.read(_READ_BYTES)
-        except _READ_ERRORS as error:
+            chunk = handle.read(_READ_BYTES if size is None else min(_READ_BYTES, size))
+        except streams.READ_ERRORS as error:
             yield number + 1, _damage(number + 1, error, rest)
             return
         if not chunk:
             break
+        size = None if size is None else size - len(chunk)
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             number += 1
@@ -165,7 +169,7 @@ def _framed_records(handle: BinaryIO) -> Iterator[tuple[int, bytes | BrokenRecor
         for record in tfrecord.read_records(handle):
             number += 1
             yield number, record
-    except (tfrecord.CorruptRecordError, *_READ_ERRORS) as error:
+    except (tfrecord.CorruptRecordError, *streams.READ_ERRORS) as error:
         yield number + 1, _damage(number + 1, error, b"")
 
 
@@ -248,19 +252,8 @@ def _tfrecord_object(record: bytes) -> dict[str, Any]:
     return out
 
 
-def column(values: list[Any]) -> Column:
-    """Returns an Arrow array where the values share one plain type, else the list."""
-    types = {type(value) for value in values} - {type(None)}
-    if len(types) != 1 or not types <= {str, int, float}:
-        return values if types else pa.nulls(len(values))
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-        return values
-
-
 def _csv_batches(
-    file: SourceFile,
+    file: Any,
     source: Source,
     handle: BinaryIO,
     required: frozenset[str],

@@ -8,14 +8,25 @@ from collections.abc import Iterable
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
+from components.ingestion import spans
 from components.ingestion.errors import IngestionError
-from components.ingestion.settings import DataSettings, Format, Source
+from components.ingestion.settings import DataSettings, Format, Source, SpanSettings
 from schemas.events import (
     OPTIONAL_EVENT_COLUMNS,
     REQUIRED_EVENT_COLUMNS,
     check_names,
 )
-from schemas.features import ITEM_ID, USER_ID, Feature, FeatureCatalog
+from schemas.features import (
+    ITEM_ID,
+    POSITION,
+    PROPENSITY,
+    TIMESTAMP,
+    USER_ID,
+    VALUE,
+    Feature,
+    FeatureCatalog,
+    FeatureKind,
+)
 
 _ENDINGS = {
     ".jsonl": Format.JSONL,
@@ -27,6 +38,8 @@ _ENDINGS = {
     ".tfrecord": Format.TFRECORD,
     ".tfrecords": Format.TFRECORD,
 }
+_NUMBERS = (TIMESTAMP, VALUE, POSITION, PROPENSITY)
+_ALL_SPANS = SpanSettings()
 _HASHED_BYTES = 256 << 20  # above this, a fingerprint trusts size and time of change
 
 
@@ -38,6 +51,9 @@ class SourceFile:
     index: int  # in the sorted list of the source's files
     path: str
     format: Format
+    span: str = ""  # 2026-11-21 or 17; "" in a source without spans
+    replayed: bool = False  # whether it holds mended dead letters
+    num_bytes: int = 0  # as stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,26 +62,64 @@ class ColumnMap:
 
     own: dict[str, str]  # canonical -> own, in a stable order
     required: frozenset[str]  # own names that each file with a header must have
+    # Own names of what is read as numbers only: 1 and 1.0 mean the same there.
+    numbers: frozenset[str] = frozenset()
 
 
-def match_files(table: str, source: Source) -> list[SourceFile]:
-    """Returns the files of `source`, sorted by path.
+def match_sources(settings: DataSettings) -> dict[str, list[SourceFile]]:
+    """Returns the files of each declared source, as `match_files`.
 
     Raises:
-        IngestionError: if none matches, all are empty, or a format is not known.
+        IngestionError: as `match_files`.
     """
+    declared = sources_of(settings)
+    events = match_files("events", declared["events"], settings.spans)
+    newest = max((file.span for file in events), key=spans.span_order)
+    files = {"events": events}
+    for table, source in declared.items():
+        if table != "events":
+            files[table] = match_files(table, source, settings.spans, newest)
+    return files
+
+
+def match_files(
+    table: str,
+    source: Source,
+    span_settings: SpanSettings = _ALL_SPANS,
+    newest_events_span: str = "",
+) -> list[SourceFile]:
+    """Returns the files of `source`, sorted by span and path, replayed ones last.
+
+    Of a log in spans, those that `span_settings` choose; of items or users in spans,
+    the snapshot that the log's newest span saw. Of each span, the highest version.
+
+    Args:
+        table: events, items or users.
+        source: its declaration.
+        span_settings: which spans of the event log are read.
+        newest_events_span: for items and users; "" for a log without spans.
+
+    Raises:
+        IngestionError: if no file matches, all are empty, a format is not known, or
+            the path's placeholders or spans are not as they should be.
+    """
+    chosen = _chosen(table, source, span_settings, newest_events_span)
+    found = [
+        (file, span, _format_of(table, source, file.path), False)
+        for span, file in chosen
+    ]
+    # Whatever the source's format, what was mended is JSON Lines.
+    found += [(file, "", Format.JSONL, True) for file in _replayed(table, source)]
     return [
-        SourceFile(
-            table, index, metadata.path, _format_of(table, source, metadata.path)
-        )
-        for index, metadata in enumerate(_match(table, source))
+        SourceFile(table, index, file.path, kind, span, is_replayed, file.size_in_bytes)
+        for index, (file, span, kind, is_replayed) in enumerate(found)
     ]
 
 
 def input_fingerprint(settings: DataSettings) -> str:
-    """Returns a digest that changes when any matched file does.
+    """Returns a digest that changes when any file that is read does.
 
-    Up to 256 MiB in all, of the files' content; beyond, of path, size and time of
+    Up to 256 MiB of a source, by its files' content; beyond, by path, size and time of
     change. The pipeline hands it to the component, so that the cache notices new data
     behind an unchanged path.
 
@@ -73,11 +127,10 @@ def input_fingerprint(settings: DataSettings) -> str:
         IngestionError: as `match_files`.
     """
     digest = hashlib.sha256()
-    for table, source in sources_of(settings).items():
-        files = _match(table, source)
-        hash_content = sum(file.size_in_bytes for file in files) <= _HASHED_BYTES
+    for table, files in match_sources(settings).items():
+        hash_content = input_bytes(files) <= _HASHED_BYTES
         for file in files:
-            digest.update(f"{table}\0{file.path}\0{file.size_in_bytes}\0".encode())
+            digest.update(f"{table}\0{file.path}\0{file.num_bytes}\0".encode())
             if hash_content:
                 with FileSystems.open(
                     file.path, compression_type=CompressionTypes.UNCOMPRESSED
@@ -85,13 +138,13 @@ def input_fingerprint(settings: DataSettings) -> str:
                     while chunk := handle.read(1 << 20):
                         digest.update(chunk)
             else:
-                digest.update(repr(file.last_updated_in_seconds).encode())
+                digest.update(repr(FileSystems.last_updated(file.path)).encode())
     return digest.hexdigest()
 
 
-def input_bytes(source: Source) -> int:
-    """Returns the size of the source's files, as stored."""
-    return sum(file.size_in_bytes for file in _match("events", source))
+def input_bytes(files: Iterable[SourceFile]) -> int:
+    """Returns the size of the files, as stored."""
+    return sum(file.num_bytes for file in files)
 
 
 def sources_of(settings: DataSettings) -> dict[str, Source]:
@@ -154,28 +207,56 @@ def _column_map(
     needed = {
         own[name] for name in known if name not in optional or name in source.columns
     }
-    return ColumnMap(own, frozenset(needed))
+    numbers = [name for name in known if name in _NUMBERS]
+    numbers += [x.name for x in features if x.kind is FeatureKind.NUMERIC]
+    return ColumnMap(own, frozenset(needed), frozenset(own[name] for name in numbers))
 
 
-def _match(table: str, source: Source) -> list[FileMetadata]:
-    try:
-        files = FileSystems.match([source.path])[0].metadata_list
-    except (BeamIOError, ValueError) as error:
+def _chosen(
+    table: str, source: Source, span_settings: SpanSettings, newest_events_span: str
+) -> list[tuple[str, FileMetadata]]:
+    """Returns (span, file) of the files behind `path`, sorted."""
+    place = f"data.{table}.path"
+    pattern = spans.parse_pattern(source.path, place)
+    listed = _match(place, pattern.glob)
+    parsed = [(pattern.parse(file.path), file) for file in listed]
+    known = [(*found, file) for found, file in parsed if found is not None]
+    if not known:
+        similar = f" `{listed[0].path}` only looks similar." if listed else ""
         raise IngestionError(
-            f"data.{table}.path: cannot list `{source.path}`: {error}"
-        ) from error
-    files = sorted(files, key=lambda file: file.path)
-    if not files:
-        raise IngestionError(
-            f"data.{table}.path: no file matches `{source.path}`. Check the path, or "
+            f"{place}: no file matches `{source.path}`.{similar} Check the path, or "
             "fetch a public data set with `tandem data fetch NAME`."
         )
-    if not any(file.size_in_bytes for file in files):
+    newest = spans.newest_versions((span, version) for span, version, _ in known)
+    if table == "events":
+        read = set(spans.chosen_spans(newest, span_settings, pattern.kind, place))
+    else:
+        read = {spans.snapshot_span(newest, newest_events_span, place)}
+    files = [
+        (span, file)
+        for span, version, file in known
+        if span in read and version == newest[span]
+    ]
+    if not any(file.size_in_bytes for _, file in files):
         raise IngestionError(
-            f"data.{table}.path: `{source.path}` is empty (0 bytes in {len(files)} "
-            "file(s)). Export the table again, or point the path at another one."
+            f"{place}: `{source.path}` is empty (0 bytes in {len(files)} file(s)). "
+            "Export the table again, or point the path at another one."
         )
-    return files
+    return sorted(files, key=lambda found: (spans.span_order(found[0]), found[1].path))
+
+
+def _replayed(table: str, source: Source) -> list[FileMetadata]:
+    if source.replayed is None:
+        return []
+    files = _match(f"data.{table}.replayed", source.replayed)
+    return sorted(files, key=lambda file: file.path)
+
+
+def _match(place: str, glob: str) -> list[FileMetadata]:
+    try:
+        return FileSystems.match([glob])[0].metadata_list
+    except (BeamIOError, ValueError) as error:
+        raise IngestionError(f"{place}: cannot list `{glob}`: {error}") from error
 
 
 def _format_of(table: str, source: Source, path: str) -> Format:

@@ -12,10 +12,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from components.ingestion import columns, tfrecord
+from components.ingestion.blocks import whole
 from components.ingestion.errors import IngestionError
 from components.ingestion.parsing import parse_events, parse_side_table
-from components.ingestion.records import RawBatch, column, read_batches
-from components.ingestion.sources import column_maps, match_files
+from components.ingestion.raw_batch import RawBatch, column
+from components.ingestion.records import read_batches
+from components.ingestion.settings import Format
+from components.ingestion.sources import SourceFile, column_maps, match_files
 from tests.components import ingestion_world as world
 
 
@@ -27,8 +30,8 @@ def parse_file(path, **source):
     column_map = column_maps(settings, world.CATALOG)["events"]
     (file,) = match_files("events", settings.events)
     accepted, dead, read = [], [], 0
-    for batch in read_batches(file, settings.events, column_map.required, 3):
-        table, letters = parse_events(batch, column_map, settings, world.CATALOG)
+    for batch in read_batches(whole(file), settings.events, column_map, 3):
+        table, letters = parse_events(batch, column_map, settings, world.CATALOG, file)
         accepted += table.to_pylist()
         dead += letters
         read += batch.num_read
@@ -339,7 +342,8 @@ def test_any_record_is_accepted_or_refused_once(records):
         [],
     )
     maps = column_maps(settings, world.CATALOG)
-    table, dead = parse_events(batch, maps["events"], settings, world.CATALOG)
+    file = SourceFile("events", 0, "log.jsonl", Format.JSONL)
+    table, dead = parse_events(batch, maps["events"], settings, world.CATALOG, file)
     fates = table["_position"].to_pylist() + [letter.position for letter in dead]
     assert sorted(fates) == list(range(1, len(records) + 1))
     for row in table.to_pylist():

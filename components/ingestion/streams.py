@@ -1,0 +1,130 @@
+"""Bytes of a source's files, decompressed, on any Beam file system.
+
+Beam's own reader of compressed files takes a truncated one for a whole one, and drops
+what it had decompressed when it meets damage; this one gives out every byte before the
+damage, then says so.
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from components.ingestion.errors import IngestionError
+
+# What a truncated or damaged stream raises while it is read.
+READ_ERRORS = (EOFError, OSError, zlib.error)
+
+_COMPRESSED_BYTES = 64 << 10
+_PIECE_BYTES = 1 << 20
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class Stream(Protocol):
+    """What is read of an open file."""
+
+    def read(self, num_bytes: int, /) -> bytes: ...
+
+    def close(self) -> Any: ...
+
+
+def is_plain(path: str) -> bool:
+    """Returns whether the file at `path` is read as it is stored."""
+    kind = CompressionTypes.detect_compression_type(path)
+    return kind == CompressionTypes.UNCOMPRESSED
+
+
+def open_plain(path: str) -> Any:
+    """Opens the file at `path` as it is stored, as a seekable binary file.
+
+    Raises:
+        IngestionError: if it cannot be opened.
+    """
+    return _open(path, CompressionTypes.UNCOMPRESSED)
+
+
+def open_stream(path: str) -> Stream:
+    """Opens the file at `path`, decompressed by its ending.
+
+    Reading raises one of READ_ERRORS at damage.
+
+    Raises:
+        IngestionError: if it cannot be opened.
+    """
+    kind = CompressionTypes.detect_compression_type(path)
+    if kind == CompressionTypes.GZIP:
+        return GzipStream(open_plain(path))
+    return _open(path, kind)
+
+
+class GzipStream:
+    """The content of a gzip file, member after member, up to the damage if any."""
+
+    def __init__(self, file: Any):
+        self._file = file
+        self._chunks = self._decompressed()
+        self._error: Exception | None = None
+
+    def read(self, num_bytes: int) -> bytes:
+        """Returns at least one byte and about `num_bytes`, b"" at the end.
+
+        Raises:
+            EOFError: if the file ends within a member.
+            zlib.error: at damage.
+            OSError: if the storage fails.
+        """
+        parts, size = [], 0
+        while size < num_bytes and self._error is None:
+            try:
+                chunk = next(self._chunks, b"")
+            except READ_ERRORS as error:
+                self._error = error
+                break
+            if not chunk:
+                break
+            parts.append(chunk)
+            size += len(chunk)
+        if not parts and self._error is not None:
+            raise self._error
+        return b"".join(parts)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _decompressed(self) -> Iterator[bytes]:
+        member = None
+        rest = b""
+        while True:
+            data = rest or self._file.read(_COMPRESSED_BYTES)
+            rest = b""
+            if not data:
+                break
+            if member is None:
+                data = data.lstrip(b"\0")  # padding between and after members
+                if not data:
+                    continue
+                member = zlib.decompressobj(wbits=_GZIP)
+            yield from self._inflated(member, data)
+            if member.eof:
+                rest, member = member.unused_data, None
+        if member is not None:
+            raise EOFError("the file ends within its compressed data")
+
+    def _inflated(self, member: Any, data: bytes) -> Iterator[bytes]:
+        # In bounded pieces: a megabyte of zeros compresses to a kilobyte.
+        while True:
+            piece = member.decompress(data, _PIECE_BYTES)
+            data = member.unconsumed_tail
+            if piece:
+                yield piece
+            if not data and len(piece) < _PIECE_BYTES:
+                return
+
+
+def _open(path: str, kind: str) -> Any:
+    try:
+        return FileSystems.open(path, compression_type=kind)
+    except READ_ERRORS as error:
+        raise IngestionError(f"cannot open `{path}`: {error}") from error
