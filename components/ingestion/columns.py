@@ -18,8 +18,8 @@ from schemas.events import MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP
 
 Converted = tuple[pa.Array, np.ndarray]
 
-EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-MILLISECOND = datetime.timedelta(milliseconds=1)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MS = datetime.timedelta(milliseconds=1)
 
 
 def to_text(values: Column) -> Converted:
@@ -139,7 +139,7 @@ def _moment(value: Any) -> int:
         raise TypeError(type(value).__name__)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
-    return (moment - EPOCH) // MILLISECOND
+    return (moment - _EPOCH) // _MS
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,6 @@
 """From raw batches to canonical tables; what fails a rule becomes a dead letter."""
 
 import dataclasses
-import datetime
 import json
 from typing import Any
 
@@ -132,7 +131,7 @@ def parse_events(
         out[name] = _required(checks, name, columns.to_ids, _ID_RULE)
     out[TIMESTAMP] = _required(checks, TIMESTAMP, columns.to_timestamps, _TIME_RULE)
     _check_span(checks, out[TIMESTAMP], settings.spans, file)
-    _check_closed(checks, out[TIMESTAMP], settings.closed_at)
+    _check_closed(checks, out[TIMESTAMP], settings)
     out[EVENT_TYPE] = _event_types(checks, settings)
     out[VALUE] = _optional(checks, VALUE, columns.to_numbers, _NUMBER_RULE)
     by_value = [
@@ -233,15 +232,17 @@ def _check_span(
 
 
 def _check_closed(
-    checks: _Checks, timestamps: pa.Array, closed_at: datetime.datetime | None
+    checks: _Checks, timestamps: pa.Array, settings: DataSettings
 ) -> None:
-    if closed_at is None:
+    """Refuses what is dated after the configured moment of the export."""
+    closed_at = spans.closed_at(settings, ())
+    if settings.closed_at is None or closed_at is None:
         return
-    after = -((columns.EPOCH - closed_at) // columns.MILLISECOND)  # rounded up
     checks.refuse(
-        _mask(pc.greater_equal(timestamps, after)),
+        _mask(pc.greater_equal(timestamps, closed_at)),
         TIMESTAMP,
-        f"should be before the log was closed (`closed_at`, {closed_at.isoformat()})",
+        "should be before the log was closed "
+        f"(`closed_at`, {settings.closed_at.isoformat()})",
     )
 
 

@@ -12,11 +12,15 @@ import difflib
 import enum
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from apache_beam.io.filesystem import FileSystem
 
 from components.ingestion.errors import IngestionError
-from components.ingestion.settings import SpanSettings
+from components.ingestion.settings import DataSettings, SpanSettings
+
+if TYPE_CHECKING:
+    from components.ingestion.sources import SourceFile
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z][A-Za-z0-9:_-]*)\}")
 _DAY_PARTS = {"YYYY": "year", "MM": "month", "DD": "day"}
@@ -25,7 +29,8 @@ _DAY = "YYYY-MM-DD"
 _KNOWN = (_DAY, *_DAY_PARTS, "SPAN", "VERSION")
 _SHOWN = 10  # missing spans that an error names
 _DAY_MS = 24 * 60 * 60 * 1000
-_EPOCH = datetime.date(1970, 1, 1)
+_MILLISECOND = datetime.timedelta(milliseconds=1)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 class SpanKind(enum.Enum):
@@ -182,8 +187,20 @@ def day_bounds(span: str) -> tuple[int, int] | None:
     """Returns [begin, end) of a day's span in ms UTC, None for what is no day."""
     if not span or span.isdecimal():
         return None
-    begin = (datetime.date.fromisoformat(span) - _EPOCH).days * _DAY_MS
+    midnight = datetime.datetime.fromisoformat(span).replace(tzinfo=datetime.UTC)
+    begin = (midnight - _EPOCH) // _MILLISECOND
     return begin, begin + _DAY_MS
+
+
+def closed_at(settings: DataSettings, files: Iterable["SourceFile"]) -> int | None:
+    """Returns the moment in ms, rounded up, as of which the log is whole.
+
+    The configured one, else the end of the newest dated span of `files`, else None.
+    """
+    if settings.closed_at is not None:
+        return -((_EPOCH - settings.closed_at) // _MILLISECOND)
+    bounds = [day_bounds(file.span) for file in files]
+    return max((end for _, end in filter(None, bounds)), default=None)
 
 
 def _checked(name: str, place: str) -> str:
