@@ -93,21 +93,28 @@ def mean_labels(
         raise ValueError("`labels` should be in [0, 1] where `is_labelled`.")
     if np.any(known_at < timestamps[labelled]):
         raise ValueError("`known_at` should be >= `timestamps` where `is_labelled`.")
-    same_user = same_user_as_above(users, timestamps)
-    begin = (np.cumsum(is_labelled) - is_labelled)[first_of_run(same_user)]
-    # Rows and labels in one line by user and time. The sort is stable: rows stay in
-    # their order, and at one moment stand before the labels that become known in it.
-    user_index = np.concatenate([[0], np.cumsum(~same_user)])
-    order = np.lexsort(
-        (
-            np.concatenate([timestamps, known_at]),
-            np.concatenate([user_index, user_index[labelled]]),
-        )
+    user_begin = first_of_run(same_user_as_above(users, timestamps))
+    # The first row that may know a label, or where the next user's rows begin.
+    knows_from = np.searchsorted(
+        _by_user_and_time(user_begin, timestamps),
+        _by_user_and_time(user_begin[labelled], known_at),
+        side="right",
     )
-    is_row = order < num_rows
-    end = np.cumsum(~is_row)[is_row]
-    total = _exact_sums(labels[order[~is_row] - num_rows], begin, end)
-    return smoothed_mean(total, end - begin)
+
+    def known_sums(values: np.ndarray) -> np.ndarray:
+        sums = np.zeros(num_rows + 1, np.int64)
+        np.add.at(sums, knows_from, values)
+        sums = np.cumsum(sums[:-1])
+        return sums - sums[user_begin]
+
+    scaled = labels.astype(np.float64) * 2.0**32
+    high = np.floor(scaled)
+    low = np.floor((scaled - high) * 2.0**32)
+    total = (
+        known_sums(low.astype(np.int64)) * 2.0**-64
+        + known_sums(high.astype(np.int64)) * 2.0**-32
+    )
+    return smoothed_mean(total, known_sums(np.ones(len(labels), np.int64)))
 
 
 def smoothed_mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -139,21 +146,11 @@ def history_at(
     return int(start[-1]), int(end[-1])
 
 
-def _exact_sums(labels: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Returns `sum(labels[begin[i]:end[i]])` for each i, see `mean_labels`.
+def _by_user_and_time(users: np.ndarray, timestamps: np.ndarray) -> np.ndarray:
+    """Returns [N] complex keys; NumPy compares the real parts first, then the others.
 
-    Args:
-        labels: [L] float in [0, 1].
-        begin, end: [N] int64.
-
-    Returns:
-        sums: [N] float64.
+    One int64 could not hold both. Each is below 2^53, so a float64 is exact.
     """
-    scaled = np.asarray(labels, np.float64) * 2.0**32
-    high = np.floor(scaled)
-    low = np.floor((scaled - high) * 2.0**32)
-    sums = np.zeros(len(begin))
-    for part, unit in ((low, 2.0**-64), (high, 2.0**-32)):
-        totals = np.concatenate([[0], np.cumsum(part.astype(np.int64))])
-        sums += (totals[end] - totals[begin]) * unit
-    return sums
+    keys = np.empty(len(users), np.complex128)
+    keys.real, keys.imag = users, timestamps
+    return keys

@@ -71,8 +71,9 @@ def join_responses(
     target = answers[types]  # of a response; -1 elsewhere
     fate[target >= 0] = Fate.ORPHAN
     has_key = keys >= 0
-    impressions = np.flatnonzero(is_impression & has_key)
     responses = np.flatnonzero((target >= 0) & has_key)
+    impressions = np.flatnonzero(is_impression & has_key)
+    impressions = impressions[_may_be_among(keys[impressions], keys[responses])]
     row, delta, has_any = _latest_impressions(
         np.concatenate([impressions, responses]),
         len(impressions),
@@ -94,6 +95,17 @@ def join_responses(
     first[1:] = row[1:] != row[:-1]
     answer[row[first]] = responses[first]
     return answer, fate
+
+
+def _may_be_among(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Returns [K] bool: True for each key among `wanted`, and for some others.
+
+    Most impressions have no response; those need not be sorted.
+    """
+    size = 1 << (8 * len(wanted)).bit_length()
+    is_wanted = np.zeros(size, bool)
+    is_wanted[wanted & (size - 1)] = True
+    return is_wanted[keys & (size - 1)]
 
 
 def _latest_impressions(
