@@ -1,5 +1,10 @@
-"""A small service for the ingestion tests: LINE's event types and rated films."""
+"""Small services for the ingestion tests: LINE's event types and rated films.
 
+The plain one (EVENT_TYPES) has one row for each event. The full one (FULL) declares all
+that a service can: responses, sampled negatives, sessions, caps, spans, context.
+"""
+
+import datetime
 import json
 
 import pyarrow as pa
@@ -8,6 +13,7 @@ import pyarrow.parquet as pq
 from components.ingestion.output import OutputPaths
 from components.ingestion.settings import DataSettings
 from schemas.features import FeatureCatalog
+from tests.components.ingestion_account import Declared
 
 EVENT_TYPES = {
     "impression": {"reward": 0.5, "positive": False, "label": 0.0},
@@ -35,11 +41,60 @@ CATALOG = FeatureCatalog.model_validate(
     }
 )
 
+# `mute` stands before `click`: of several responses it counts first. A banner is both
+# an impression and an interaction, and its response is declared before it.
+FULL_EVENT_TYPES = {
+    "impression": {"reward": 0.5, "positive": False, "label": 0.0},
+    "mute": {"reward": 0.0, "positive": False, "label": 0.0, "answers": "impression"},
+    "click": {"reward": 1.0, "positive": True, "label": 1.0, "answers": "impression"},
+    "like": {
+        "reward": 3.0,
+        "positive": True,
+        "at_least": 4.0,
+        "answers": "impression",
+    },
+    "tap": {"reward": 4.0, "positive": False, "label": 1.0, "answers": "banner"},
+    "banner": {
+        "reward": 0.25,
+        "positive": True,
+        "label": 0.0,
+        "sampled_negatives": 1,
+    },
+    "play": {"reward": 1.0, "positive": True, "label": 1.0, "sampled_negatives": 2},
+    "rating": {"reward": 1.0, "positive": True, "at_least": 4.0},
+    "purchase": {"reward": 2.0, "positive": True},
+}
+FULL_ITEMS = {
+    **ITEMS,
+    "i5": {"genres": ["war"], "title": "Cinq"},
+    "i6": {"genres": [], "title": "Six"},
+    "i7": {"genres": ["comedy", "war"], "title": None},
+}
+MINUTE = 60_000
+FULL = Declared(
+    FULL_EVENT_TYPES,
+    FULL_ITEMS,
+    USERS,
+    context=("device", "hour"),
+    history_length=HISTORY_LENGTH,
+    window_ms=2 * MINUTE,
+    max_early_ms=2 * MINUTE,
+)
+FULL_CATALOG = FeatureCatalog.model_validate(
+    {
+        **CATALOG.model_dump(mode="json"),
+        "context": [
+            {"name": "device", "kind": "categorical"},
+            {"name": "hour", "kind": "numeric"},
+        ],
+    }
+)
 
-def event_type_settings():
-    """Returns EVENT_TYPES as a config writes them."""
+
+def event_type_settings(event_types=EVENT_TYPES):
+    """Returns event types as a config writes them."""
     out = {}
-    for name, kind in EVENT_TYPES.items():
+    for name, kind in event_types.items():
         out[name] = {key: kind[key] for key in kind if key != "at_least"}
         if "at_least" in kind:
             out[name]["label_from_value"] = {"at_least": kind["at_least"]}
@@ -59,6 +114,40 @@ def settings(folder="unused", **changes):
     return DataSettings.model_validate(declared | changes)
 
 
+def settings_of(declared, folder="unused", **changes):
+    """Returns the settings that declare what `declared` holds."""
+    minutes = {
+        "response_window_minutes": declared.window_ms,
+        "session_gap_minutes": declared.session_gap_ms,
+    }
+    closed_at = declared.closed_at
+    if closed_at is not None:
+        closed_at = iso(closed_at)
+    return settings(
+        folder,
+        event_types=event_type_settings(declared.event_types),
+        split={
+            "test_fraction": declared.test_fraction,
+            "eval_fraction": declared.eval_fraction,
+        },
+        closed_at=closed_at,
+        max_events_per_user_per_day=declared.daily_cap,
+        spans={
+            "max_late_days": declared.max_late_days,
+            "max_early_minutes": declared.max_early_ms // MINUTE,
+        },
+        **{key: ms and ms / MINUTE for key, ms in minutes.items()},
+        **({"items": None} if declared.items is None else {}),
+        **changes,
+    )
+
+
+def iso(ms):
+    """Returns a moment as ISO 8601, to the millisecond."""
+    start = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return (start + datetime.timedelta(milliseconds=ms)).isoformat()
+
+
 def event(event_id="e", **changes):
     """Returns a well-formed record."""
     return {
@@ -70,12 +159,12 @@ def event(event_id="e", **changes):
     } | changes
 
 
-def items_table():
+def items_table(items=ITEMS):
     return pa.table(
         {
-            "item_id": list(ITEMS),
-            "genres": pa.array([v["genres"] for v in ITEMS.values()]),
-            "title": [v["title"] for v in ITEMS.values()],
+            "item_id": list(items),
+            "genres": pa.array([v["genres"] for v in items.values()]),
+            "title": [v["title"] for v in items.values()],
         }
     )
 
@@ -84,11 +173,11 @@ def users_table():
     return pa.table({"user_id": list(USERS), "age": [v["age"] for v in USERS.values()]})
 
 
-def write(folder, lines, name="events.jsonl"):
+def write(folder, lines, name="events.jsonl", items=ITEMS):
     """Writes a log (records or raw text lines) and both side tables."""
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     (folder / name).write_text("".join(text + "\n" for text in texts))
-    pq.write_table(items_table(), folder / "items.parquet")
+    pq.write_table(items_table(items), folder / "items.parquet")
     pq.write_table(users_table(), folder / "users.parquet")
 
 
