@@ -53,6 +53,7 @@ USERS = pa.schema([(USER_ID, pa.string())])  # and a column for each user featur
 DEAD_LETTERS = pa.schema(
     [
         ("source", pa.string()),  # events, items or users
+        ("span", pa.string()),  # of the file, "" outside of spans
         ("file", pa.string()),
         ("position", pa.int64()),  # from 1: the line of a text file, else the record
         ("reason", pa.string()),

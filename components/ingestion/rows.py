@@ -1,4 +1,4 @@
-"""From the accepted events of some users to their training rows and profiles."""
+"""From the events of some users to their training rows."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,20 +8,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.ingestion import encoding
+from components.ingestion.facts import PartialFacts, partial_facts
+from components.ingestion.negatives import sampled_items
 from components.ingestion.settings import DataSettings
+from components.ingestion.shard import ShardEvents, of_types
 from components.ingestion.splits import SplitCuts, split_of
-from schemas.events import SPLITS, profiles_schema, users_schema
+from schemas.events import SPLITS
 from schemas.features import (
     EVENT_ID,
     EVENT_TYPE,
     HISTORY,
     ITEM_ID,
     LABEL,
-    MAX_SEEN,
     POSITION,
     PROPENSITY,
     REWARD,
-    SEEN,
+    SESSION_START,
     TIMESTAMP,
     USER_ID,
     VALUE,
@@ -29,9 +31,10 @@ from schemas.features import (
     Side,
     UserStatistic,
 )
-from schemas.history import history_spans, mean_labels, smoothed_mean
+from schemas.history import history_spans, mean_labels
 
 CHUNK_ROWS = 20_000
+_CHUNK_HISTORY_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,276 +42,308 @@ class EncodedChunk:
     """Consecutive rows of one split."""
 
     split: str
-    examples: list[bytes]
+    examples: pa.Array  # [n] binary
     is_interaction: np.ndarray  # [n] bool: retrieval learns from the row
     is_impression: np.ndarray  # [n] bool: the ranker learns from the row
+    facts: PartialFacts | None  # of the impressions, None where there are none
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Which rows are made, in the order in which they are written."""
+
+    event: np.ndarray  # [R] int64, the event that each is made of
+    negative: np.ndarray  # [R] int64, which drawn negative it is, from 1; 0 for none
+    item: np.ndarray  # [R] int64, into the pool of items
+
+    def part(self, begin: int, end: int) -> "_Rows":
+        return _Rows(
+            self.event[begin:end], self.negative[begin:end], self.item[begin:end]
+        )
 
 
 class ShardRows:
-    """Every row that comes from the accepted events of a set of users.
+    """Every row that comes from the events of a set of users.
 
     Attributes:
-        events: the events in the order of their rows: by timestamp, then event_id.
-        profiles: `profiles_schema(catalog)`, for each user with an event or a row in
-            the users table, by user_id.
-        num_users: users with an event.
         num_unknown_items: events whose item is not in the items table.
         num_unknown_users: events whose user is not in the users table.
     """
 
     def __init__(
         self,
-        events: pa.Table,
+        events: ShardEvents,
         users: pa.Table,
         items: pa.Table,
         settings: DataSettings,
         catalog: FeatureCatalog,
     ):
-        """Works out histories and joins.
+        """Works out histories, joins and negatives.
 
         Args:
-            events: all accepted events of the users, in any order.
-            users: rows of the users table, one for each user at most; these users and
-                no others.
+            events: of the users.
+            users: rows of the users table, one for each user at most.
             items: the whole catalogue, one row an item.
             settings: what event types mean.
             catalog: the declared features.
         """
-        self._settings = settings
+        self._events = events
         self._catalog = catalog
-        by_user = [(name, "ascending") for name in (USER_ID, TIMESTAMP, EVENT_ID)]
-        events = events.take(pc.sort_indices(events, sort_keys=by_user))
-        user_ids = events[USER_ID].combine_chunks().dictionary_encode()
-        item_ids = events[ITEM_ID].combine_chunks().dictionary_encode()
-        user_of = user_ids.indices.to_numpy()
-        item_of = item_ids.indices.to_numpy()
-        positive = self._by_type(events, lambda kind: kind.positive, bool)
-        start, end = history_spans(
-            user_of,
-            events[TIMESTAMP].to_numpy(),
-            positive,
-            catalog.history_length,
+        known_items = pc.index_in(events.item_ids, value_set=items[ITEM_ID])
+        known_users = pc.index_in(events.user_ids, value_set=users[USER_ID])
+        self.num_unknown_items = _num_unknown(known_items, events.item_of)
+        self.num_unknown_users = _num_unknown(known_users, events.user_of)
+        self._rows = _rows_of(events, settings, known_items, items.num_rows)
+        pool = events.item_ids
+        if np.any(self._rows.negative):
+            # Negatives come from the whole catalogue, which follows the items met.
+            pool = pa.concat_arrays([pool, items[ITEM_ID].combine_chunks()])
+            everything = pa.array(np.arange(items.num_rows), known_items.type)
+            known_items = pa.concat_arrays([known_items, everything])
+        self._item_pool = encoding.concat(
+            encoding.text_entries(ITEM_ID, pool),
+            encoding.feature_entries(
+                items.take(known_items), catalog.features(Side.ITEM)
+            ),
         )
-        # All positive items of the shard, encoded and joined: a history is a slice.
-        values = [
-            encoding.bytes_value(item)
-            for item in item_ids.dictionary.cast(pa.binary()).to_pylist()
+        declared = [
+            (key, feature)
+            for key, feature in catalog.features(Side.USER)
+            if feature in catalog.declared(Side.USER)
         ]
-        sizes = np.array([len(value) for value in values], np.int64)
-        positive_items = item_of[positive]
-        self._history = b"".join([values[item] for item in positive_items.tolist()])
-        offsets = np.concatenate([[0], np.cumsum(sizes[positive_items])])
-
-        known_items = pc.index_in(item_ids.dictionary, value_set=items[ITEM_ID])
-        known_users = pc.index_in(user_ids.dictionary, value_set=users[USER_ID])
-        self.num_users = len(user_ids.dictionary)
-        self.num_unknown_items = _num_unknown(known_items, item_of)
-        self.num_unknown_users = _num_unknown(known_users, user_of)
-        self._item_entries = encoding.feature_entries(
-            items.take(known_items), catalog.features(Side.ITEM)
+        self._user_pool = encoding.concat(
+            encoding.text_entries(USER_ID, events.user_ids),
+            encoding.feature_entries(users.take(known_users), declared),
         )
-        self._user_entries = encoding.feature_entries(
-            users.take(known_users),
-            [
-                (key, feature)
-                for key, feature in catalog.features(Side.USER)
-                if feature in catalog.declared(Side.USER)
-            ],
+        self._type_pool = encoding.text_entries(
+            EVENT_TYPE, pa.array(list(settings.event_types), pa.string())
         )
-        is_labelled = self._by_type(events, lambda kind: kind.is_labelled, bool)
-        labels = self._labels(events)
-        moments = events[TIMESTAMP].to_numpy()
-        self.profiles = self._profiles(
-            users,
-            user_ids,
-            user_of,
-            item_ids.dictionary.take(positive_items),
-            positive,
-            np.where(is_labelled, labels, np.nan),
-        )
-        in_time = pc.sort_indices(events, sort_keys=by_user[1:])
-        order = in_time.to_numpy()
-        self.events = events.take(in_time)
-        self._user_of, self._item_of = user_of[order], item_of[order]
-        self._positive = positive[order]
-        self._history_begin = offsets[start[order]]
-        self._history_end = offsets[end[order]]
+        self._set_histories()
         self._statistics = {
-            f"{Side.USER.value}_{statistic.value}": _AT_EVENTS[statistic](
-                user_of, moments, labels, is_labelled
-            )[order]
+            f"{Side.USER.value}_{statistic.value}": _STATISTICS[statistic](events)
             for statistic in catalog.user_statistics
         }
 
     def chunks(
         self, cuts: SplitCuts, chunk_rows: int = CHUNK_ROWS
     ) -> Iterator[EncodedChunk]:
-        """Yields the rows in the order of `events`, which is also that of the splits."""
-        splits = split_of(self.events[TIMESTAMP].to_numpy(), cuts)
-        is_impression = self._by_type(self.events, lambda kind: kind.is_labelled, bool)
+        """Yields the rows by (timestamp, event_id), which is also that of the splits.
+
+        An event's negatives follow it.
+        """
+        events = self._events
+        sizes = self._history_end - self._history_begin
+        mean_size = max(1, int(sizes.mean())) if len(sizes) else 1
+        chunk_rows = max(1, min(chunk_rows, _CHUNK_HISTORY_BYTES // mean_size))
+        splits = split_of(events.timestamps[self._rows.event], cuts)
         for index, split in enumerate(SPLITS):
-            begin, end = np.searchsorted(splits, [index, index + 1])
+            begin, end = np.searchsorted(splits, [index, index + 1]).tolist()
             for first in range(begin, end, chunk_rows):
-                rows = slice(first, min(first + chunk_rows, end))
+                rows = self._rows.part(first, min(first + chunk_rows, end))
+                is_negative = rows.negative > 0
+                is_impression = is_negative | events.has_row[rows.event]
                 yield EncodedChunk(
                     split,
                     self._encoded(rows),
-                    self._positive[rows],
-                    is_impression[rows],
+                    events.positive[rows.event] & ~is_negative,
+                    is_impression,
+                    self._facts(rows, is_impression),
                 )
 
-    def _encoded(self, rows: slice) -> list[bytes]:
-        events = self.events.slice(rows.start, rows.stop - rows.start).combine_chunks()
-        history = self._history
+    def num_events(self, cuts: SplitCuts) -> dict[str, int]:
+        """Returns the number of events in each split, whether they give rows or not."""
+        splits = split_of(self._events.timestamps, cuts)
+        counts = np.bincount(splits, minlength=len(SPLITS)).tolist()
+        return dict(zip(SPLITS, counts, strict=True))
+
+    def _set_histories(self) -> None:
+        """Finds where each event's history lies in one string of all of them."""
+        events = self._events
+        by_user = events.by_user
+        positive = events.positive[by_user]
+        start, end = history_spans(
+            events.user_of[by_user],
+            events.timestamps[by_user],
+            positive,
+            self._catalog.history_length,
+        )
+        # All positive items, encoded and joined: a history is a slice.
+        values = encoding.bytes_values(events.item_ids).take(
+            pa.array(events.item_of[by_user[positive]])
+        )
+        offsets = encoding.offsets_of(values).astype(np.int64)
+        self._history = encoding.data_of(values).to_pybytes() if len(values) else b""
+        self._history_begin = np.empty(len(by_user), np.int64)
+        self._history_end = np.empty(len(by_user), np.int64)
+        self._history_begin[by_user] = offsets[start] - offsets[0]
+        self._history_end[by_user] = offsets[end] - offsets[0]
+
+    def _encoded(self, rows: _Rows) -> pa.Array:
+        """Returns the tf.Example of each row."""
+        events = self._events
+        at = rows.event
+        table = events.table.take(pa.array(at)).combine_chunks()
+        is_negative = rows.negative > 0
+        only_real = pa.array(is_negative)  # a mask of nulls
+        history = encoding.slices(
+            self._history, self._history_begin[at], self._history_end[at]
+        )
         columns = [
-            encoding.text_entries(EVENT_ID, _array(events, EVENT_ID)),
-            encoding.int_entries(TIMESTAMP, _array(events, TIMESTAMP)),
-            encoding.text_entries(USER_ID, _array(events, USER_ID)),
-            encoding.text_entries(ITEM_ID, _array(events, ITEM_ID)),
-            encoding.text_entries(EVENT_TYPE, _array(events, EVENT_TYPE)),
-            encoding.float_entries(LABEL, pa.array(self._labels(events))),
+            encoding.text_entries(EVENT_ID, _event_ids(table, rows.negative)),
+            encoding.int_entries(TIMESTAMP, table[TIMESTAMP].combine_chunks()),
+            self._user_pool.take(pa.array(events.user_of[at])),
+            self._item_pool.take(pa.array(rows.item)),
+            self._type_pool.take(pa.array(events.types[at])),
             encoding.float_entries(
-                REWARD,
-                pa.array(self._by_type(events, lambda kind: kind.reward, np.float64)),
+                LABEL, pa.array(np.where(is_negative, 0.0, events.label[at]))
             ),
-            [
-                encoding.bytes_entry(HISTORY, history[begin:end])
-                for begin, end in zip(
-                    self._history_begin[rows].tolist(),
-                    self._history_end[rows].tolist(),
-                    strict=True,
-                )
-            ],
-            [self._user_entries[user] for user in self._user_of[rows].tolist()],
-            [self._item_entries[item] for item in self._item_of[rows].tolist()],
-            encoding.feature_entries(events, self._catalog.features(Side.CONTEXT)),
+            encoding.float_entries(
+                REWARD, pa.array(np.where(is_negative, 0.0, events.reward[at]))
+            ),
+            encoding.bytes_entries(HISTORY, history),
+            encoding.feature_entries(table, self._catalog.features(Side.CONTEXT)),
         ]
         for key, values in self._statistics.items():
-            columns.append(encoding.float_entries(key, pa.array(values[rows])))
-        for name, entries in (
-            (VALUE, encoding.float_entries),
-            (POSITION, encoding.int_entries),
-            (PROPENSITY, encoding.float_entries),
-        ):
-            if events[name].null_count < events.num_rows:
-                columns.append(entries(name, _array(events, name)))
-        return [encoding.example(b"".join(row)) for row in zip(*columns, strict=True)]
-
-    def _labels(self, events: pa.Table) -> np.ndarray:
-        """Returns each row's label.
-
-        A type without a label rule is in `interactions` only; its rows carry 1, as
-        interactions, so that every row of every service has the same fields.
-        """
-        fixed = self._by_type(
-            events, lambda kind: 1.0 if kind.label is None else kind.label, np.float64
-        )
-        at_least = self._by_type(
-            events,
-            lambda kind: (
-                kind.label_from_value.at_least if kind.label_from_value else np.nan
+            columns.append(encoding.float_entries(key, pa.array(values[at])))
+        if events.session_start is not None:
+            starts = pa.array(events.session_start[at])
+            columns.append(encoding.int_entries(SESSION_START, starts))
+        absent = pa.scalar(None)
+        for name, array, entries in (
+            (
+                VALUE,
+                pa.array(events.value[at], from_pandas=True),
+                encoding.float_entries,
             ),
-            np.float64,
-        )
-        values = np.asarray(events[VALUE].fill_null(np.nan), np.float64)
-        return np.where(np.isnan(at_least), fixed, values >= at_least)
-
-    def _by_type(self, events: pa.Table, get, dtype) -> np.ndarray:
-        """Returns `get(event type)` for each row."""
-        types = events[EVENT_TYPE].combine_chunks().dictionary_encode()
-        known = self._settings.event_types
-        values = [get(known[name]) for name in types.dictionary.to_pylist()]
-        return np.array(values, dtype)[types.indices.to_numpy()]
-
-    def _profiles(
-        self,
-        users: pa.Table,
-        user_ids: pa.DictionaryArray,
-        user_of: np.ndarray,
-        positive_items: pa.Array,
-        positive: np.ndarray,
-        labels: np.ndarray,
-    ) -> pa.Table:
-        """Returns the profiles as of a request made after the last event.
-
-        Args:
-            users: the users table.
-            user_ids: the users with an event.
-            user_of: [N] which of them each event is of.
-            positive_items: items of the positive events, in the events' order.
-            positive: [N] bool.
-            labels: [N] float, NaN where an event has no label.
-        """
-        schema = profiles_schema(self._catalog)
-        seen = pa.table({USER_ID: user_ids.dictionary})
-        known = users.select(users_schema(self._catalog).names)
-        joined = pa.concat_tables(
-            [
-                known,
-                seen.filter(
-                    pc.invert(pc.is_in(seen[USER_ID], value_set=known[USER_ID]))
-                ),
-            ],
-            promote_options="default",
-        ).combine_chunks()
-        at = pc.index_in(joined[USER_ID], value_set=user_ids.dictionary)
-        row = pc.fill_null(at, -1).to_numpy().astype(np.int64)
-        num_users = len(user_ids.dictionary)
-        counts = np.bincount(user_of[positive], minlength=num_users)
-        for name, length in (
-            (HISTORY, self._catalog.history_length),
-            (SEEN, MAX_SEEN),
+            (POSITION, table[POSITION].combine_chunks(), encoding.int_entries),
+            (PROPENSITY, table[PROPENSITY].combine_chunks(), encoding.float_entries),
         ):
-            latest = _latest_items(positive_items, counts, row, length)
-            joined = joined.append_column(name, latest)
-        has_label = ~np.isnan(labels)
-        totals = np.bincount(
-            user_of[has_label], weights=labels[has_label], minlength=num_users
+            if array.null_count < len(array):
+                array = pc.if_else(only_real, absent.cast(array.type), array)
+                columns.append(entries(name, array))
+        return encoding.examples(encoding.concat(*columns))
+
+    def _facts(self, rows: _Rows, is_impression: np.ndarray) -> PartialFacts | None:
+        if not is_impression.any():
+            return None
+        at = rows.event[is_impression]
+        is_negative = rows.negative[is_impression] > 0
+        propensity = self._events.table[PROPENSITY].take(pa.array(at))
+        return partial_facts(
+            np.where(is_negative, 0.0, self._events.label[at]),
+            np.where(is_negative, np.nan, propensity.to_numpy()),
+            int(np.count_nonzero(is_negative)),
         )
-        numbers = np.bincount(user_of[has_label], minlength=num_users)
-        for statistic in self._catalog.user_statistics:
-            # A last entry stands for the users without events, whose row is -1.
-            values = _AT_END[statistic](np.append(totals, 0.0), np.append(numbers, 0))
-            joined = joined.append_column(statistic.value, pa.array(values[row]))
-        return joined.select(schema.names).cast(schema).sort_by(USER_ID)
 
 
-_AT_EVENTS = {UserStatistic.MEAN_LABEL: mean_labels}  # point in time, one per event
-_AT_END = {
-    UserStatistic.MEAN_LABEL: smoothed_mean
-}  # after the last event, one per user
-
-
-def _latest_items(
-    items: pa.Array, counts: np.ndarray, row: np.ndarray, length: int
-) -> pa.ListArray:
-    """Returns, for each of some users, the last `length` of its items.
+def _rows_of(
+    events: ShardEvents, settings: DataSettings, known_items: pa.Array, num_items: int
+) -> _Rows:
+    """Returns the rows to make: of each event that has one, then its negatives.
 
     Args:
-        items: those of user 0, then those of user 1, and so on.
-        counts: [users] number of items of each.
-        row: [n] which user; -1 for one without items.
-        length: the most items to take.
+        events: of the shard.
+        settings: what event types mean.
+        known_items: of each item of the shard, its row in the catalogue or null.
+        num_items: of the catalogue.
     """
-    ends = np.append(np.cumsum(counts), 0)
-    taken = np.minimum(np.append(counts, 0), length)[row]
-    begin = ends[row] - taken
-    offsets = np.concatenate([[0], np.cumsum(taken)])
-    flat = np.repeat(begin - offsets[:-1], taken) + np.arange(offsets[-1])
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), items.take(pa.array(flat))
+    real = np.flatnonzero(events.positive | events.has_row)
+    draws = of_types(settings, lambda kind: kind.sampled_negatives, np.int64)
+    numbers = np.where(events.has_row, draws[events.types], 0)
+    drawing = np.flatnonzero(numbers)
+    if len(drawing) == 0:
+        return _Rows(real, np.zeros(len(real), np.int64), events.item_of[real])
+    in_catalog = pc.fill_null(known_items, -1).to_numpy().astype(np.int64)
+    offsets, excluded = _company(events, drawing)
+    drawn = sampled_items(
+        events.table[EVENT_ID].combine_chunks().take(pa.array(drawing)),
+        numbers[drawing],
+        offsets,
+        in_catalog[events.item_of[excluded]],
+        num_items,
+    )
+    event = np.repeat(drawing, numbers[drawing])
+    first = np.cumsum(numbers[drawing]) - numbers[drawing]
+    negative = np.arange(len(event)) - np.repeat(first, numbers[drawing]) + 1
+    all_events = np.concatenate([real, event])
+    order = np.argsort(all_events, kind="stable")
+    return _Rows(
+        all_events[order],
+        np.concatenate([np.zeros(len(real), np.int64), negative])[order],
+        np.concatenate([events.item_of[real], len(events.item_ids) + drawn])[order],
     )
 
 
-def item_examples(items: pa.Table, catalog: FeatureCatalog) -> list[bytes]:
+def _company(events: ShardEvents, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the events of each row's user that share its timestamp or its request.
+
+    Args:
+        events: of the shard.
+        rows: [R] some of them.
+
+    Returns:
+        offsets: [R + 1] into `members`.
+        members: events, the row's own and repetitions among them.
+    """
+    everything = np.arange(len(events.timestamps))
+    with_request = np.flatnonzero(events.requests >= 0)
+    members, owners = [], []
+    for codes, chosen in (
+        (np.unique(events.timestamps, return_inverse=True)[1], everything),
+        (events.requests, with_request),
+    ):
+        keys = events.user_of * (codes.max(initial=0) + 1) + codes
+        order = chosen[np.argsort(keys[chosen], kind="stable")]
+        asking = np.flatnonzero(codes[rows] >= 0)
+        begin = np.searchsorted(keys[order], keys[rows[asking]], side="left")
+        end = np.searchsorted(keys[order], keys[rows[asking]], side="right")
+        sizes = end - begin
+        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        at = np.repeat(begin, sizes) + np.arange(sizes.sum()) - first
+        members.append(order[at])
+        owners.append(np.repeat(asking, sizes))
+    owner = np.concatenate(owners)
+    order = np.argsort(owner, kind="stable")
+    offsets = np.searchsorted(owner[order], np.arange(len(rows) + 1))
+    return offsets, np.concatenate(members)[order]
+
+
+def _event_ids(table: pa.Table, negative: np.ndarray) -> pa.Array:
+    """Returns each row's id, `<id>~<j>` for the j-th negative of an event."""
+    ids = table[EVENT_ID].combine_chunks()
+    if not negative.any():
+        return ids
+    numbered = pc.binary_join_element_wise(
+        ids, pa.array(negative).cast(pa.string()), "~"
+    )
+    return pc.if_else(pa.array(negative > 0), numbered, ids)
+
+
+def _mean_label(events: ShardEvents) -> np.ndarray:
+    """Returns [N] float64, see `schemas.history.mean_labels`."""
+    by_user = events.by_user
+    out = np.empty(len(by_user))
+    out[by_user] = mean_labels(
+        events.user_of[by_user],
+        events.timestamps[by_user],
+        events.label[by_user],
+        events.is_labelled[by_user],
+        events.known_at[by_user],
+    )
+    return out
+
+
+_STATISTICS = {UserStatistic.MEAN_LABEL: _mean_label}  # point in time, one per event
+
+
+def item_examples(items: pa.Table, catalog: FeatureCatalog) -> pa.Array:
     """Returns a tf.Example of raw features for each row of the catalogue."""
-    ids = encoding.text_entries(ITEM_ID, _array(items, ITEM_ID))
-    features = encoding.feature_entries(items, catalog.features(Side.ITEM))
-    return [encoding.example(a + b) for a, b in zip(ids, features, strict=True)]
-
-
-def _array(table: pa.Table, name: str) -> pa.Array:
-    return table[name].combine_chunks()
+    return encoding.examples(
+        encoding.concat(
+            encoding.text_entries(ITEM_ID, items[ITEM_ID].combine_chunks()),
+            encoding.feature_entries(items, catalog.features(Side.ITEM)),
+        )
+    )
 
 
 def _num_unknown(known: pa.Array, codes: np.ndarray) -> int:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict
 
 from components.ingestion.errors import IngestionError
+from components.ingestion.spans import span_order
 from components.ingestion.splits import SplitCuts
 from schemas.events import SPLITS
 
 # Counter names are joined by a character that no name, field or rule holds.
 _SEPARATOR = "\0"
 EXAMPLES = ("interactions", "impressions")
+KINDS = ("read", "accepted", "duplicates", "dead_letters")
 
 
 class _Record(BaseModel):
@@ -117,42 +119,33 @@ def counter(*names: str) -> str:
 
 
 def summarise(
-    counts: Mapping[str, int], files: Mapping[str, int], cuts: SplitCuts
+    counts: Mapping[str, int],
+    files: Mapping[str, int],
+    cuts: SplitCuts,
+    impressions: Mapping[str, ImpressionFacts],
 ) -> Summary:
     """Turns the counters of a run into its summary, and checks that they add up.
 
     Args:
         counts: by `counter(table, "read" | "accepted" | "duplicates" | "dead_letters")`,
-            `counter(table, "reason", field, rule)`, `counter("split", split)`,
-            `counter(examples, split)`, `counter("users")`, `counter("catalog")`,
-            `counter("unknown_items")` and `counter("unknown_users")`.
+            the same with `"span", span` behind it, `counter(table, "reason", field,
+            rule)`, `counter("split", split)`, `counter(examples, split)`,
+            `counter("responses", fate)`, and `counter(name)` of "users", "catalog",
+            "sessions", "capped_events", "capped_users", "unknown_items" and
+            "unknown_users".
         files: number of files by source.
         cuts: the split.
+        impressions: facts of the labelled rows, by split.
 
     Raises:
         IngestionError: if nothing was read, or records were lost or invented.
     """
     by_name = collections.Counter(counts)
-    reasons: dict[str, list[Reason]] = collections.defaultdict(list)
-    for key, count in counts.items():
-        names = key.split(_SEPARATOR)
-        if len(names) == 4 and names[1] == "reason":
-            reasons[names[0]].append(Reason(field=names[2], rule=names[3], count=count))
-    sources = {
-        table: SourceCounts(
-            files=num_files,
-            **{
-                kind: by_name[counter(table, kind)]
-                for kind in ("read", "accepted", "duplicates", "dead_letters")
-            },
-            reasons=tuple(
-                sorted(reasons[table], key=lambda r: (-r.count, r.field, r.rule))
-            ),
-        )
-        for table, num_files in files.items()
-    }
     summary = Summary(
-        sources=sources,
+        sources={
+            table: _source_counts(by_name, table, num_files)
+            for table, num_files in files.items()
+        },
         events={split: by_name[counter("split", split)] for split in SPLITS},
         rows={
             name: {split: by_name[counter(name, split)] for split in SPLITS}
@@ -168,21 +161,62 @@ def summarise(
             test_from=cuts.test_from,
             last=cuts.last,
         ),
+        responses=ResponseCounts(
+            joined=by_name[counter("responses", "joined")],
+            late=by_name[counter("responses", "late")],
+            early=by_name[counter("responses", "early")],
+            orphans=by_name[counter("responses", "orphan")],
+            answered_impressions=by_name[counter("responses", "answered")],
+            open_impressions=by_name[counter("responses", "open")],
+        ),
+        capped_events=by_name[counter("capped_events")],
+        capped_users=by_name[counter("capped_users")],
+        sessions=by_name[counter("sessions")],
+        impressions=dict(impressions),
     )
     check_accounts(summary)
     return summary
 
 
+def _source_counts(
+    counts: collections.Counter[str], table: str, num_files: int
+) -> SourceCounts:
+    reasons = []
+    spans = set()
+    for key, count in counts.items():
+        names = key.split(_SEPARATOR)
+        if names[0] != table or len(names) != 4:
+            continue
+        if names[1] == "reason":
+            reasons.append(Reason(field=names[2], rule=names[3], count=count))
+        else:
+            spans.add(names[3])
+
+    def of_span(*span: str) -> dict[str, int]:
+        return {kind: counts[counter(table, kind, *span)] for kind in KINDS}
+
+    return SourceCounts(
+        files=num_files,
+        **of_span(),
+        reasons=tuple(sorted(reasons, key=lambda r: (-r.count, r.field, r.rule))),
+        spans={
+            span: SpanCounts(**of_span("span", span))
+            for span in sorted(spans, key=span_order)
+        },
+    )
+
+
 def check_accounts(summary: Summary) -> None:
     """Raises IngestionError unless every record read is accounted for once."""
     for table, source in summary.sources.items():
-        accounted = source.accepted + source.duplicates + source.dead_letters
-        if source.read != accounted:
+        _check_balance(f"`{table}`", source)
+        for span, span_counts in source.spans.items():
+            _check_balance(f"span `{span}` of `{table}`", span_counts)
+        in_spans = sum(span.read for span in source.spans.values())
+        if in_spans != source.read:
             raise IngestionError(
-                f"the accounts of `{table}` do not add up: read {source.read}, accepted "
-                f"{source.accepted} + duplicates {source.duplicates} + dead letters "
-                f"{source.dead_letters} = {accounted}. This is a defect of the "
-                "ingestion, not of the data; nothing was published."
+                f"the spans of `{table}` hold {in_spans} of {source.read} records. This "
+                "is a defect of the ingestion, not of the data; nothing was published."
             )
         refused = sum(reason.count for reason in source.reasons)
         if refused != source.dead_letters:
@@ -197,9 +231,21 @@ def check_accounts(summary: Summary) -> None:
             f"the event log is empty: 0 records in {events.files} file(s) of "
             "`data.events.path`. Export the log again, or point the path at another one."
         )
-    if sum(summary.events.values()) != events.accepted:
+    kept = events.accepted - summary.capped_events
+    if sum(summary.events.values()) != kept:
         raise IngestionError(
-            f"{events.accepted} events were accepted, but the splits hold "
+            f"{kept} events were kept, but the splits hold "
             f"{sum(summary.events.values())}. This is a defect of the ingestion, not of "
             "the data; nothing was published."
+        )
+
+
+def _check_balance(what: str, counts: SpanCounts) -> None:
+    accounted = counts.accepted + counts.duplicates + counts.dead_letters
+    if counts.read != accounted:
+        raise IngestionError(
+            f"the accounts of {what} do not add up: read {counts.read}, accepted "
+            f"{counts.accepted} + duplicates {counts.duplicates} + dead letters "
+            f"{counts.dead_letters} = {accounted}. This is a defect of the ingestion, "
+            "not of the data; nothing was published."
         )

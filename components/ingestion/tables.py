@@ -1,21 +1,24 @@
 """Moving, partitioning and deduplicating canonical tables."""
 
 import itertools
-import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.ingestion import encoding
 from components.ingestion.errors import IngestionError
 from components.ingestion.parsing import SOURCE_FILE, SOURCE_POSITION
+from schemas.events import MAX_ID_BYTES
 
 
 def to_bytes(table: pa.Table) -> bytes:
     """Returns the table as an Arrow IPC stream, what Beam moves between stages."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    # What waits between stages is most of a runner's memory; this halves it.
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
 
@@ -46,12 +49,8 @@ def partition(
     table: pa.Table, column: str, num_shards: int
 ) -> Iterator[tuple[int, pa.Table]]:
     """Yields (shard, its rows) by a hash of `column` that never changes."""
-    ids = table[column].combine_chunks().dictionary_encode()
-    hashes = [
-        zlib.crc32(value) % num_shards
-        for value in ids.dictionary.cast("binary").to_pylist()
-    ]
-    shards = np.array(hashes, np.int64)[ids.indices.to_numpy()]
+    hashes = hashed(table[column].combine_chunks())
+    shards = (hashes % np.uint64(num_shards)).astype(np.int64)
     order = np.argsort(shards, kind="stable")
     bounds = np.searchsorted(shards[order], np.arange(num_shards + 1))
     by_shard = table.take(pa.array(order))
@@ -60,23 +59,67 @@ def partition(
             yield shard, by_shard.slice(begin, end - begin)
 
 
+def hashed(ids: pa.Array) -> np.ndarray:
+    """Returns a uint64 hash of each string, the same on every machine and in every run.
+
+    The weighted sum of its bytes modulo 2^64, mixed by the finaliser of SplitMix64
+    (Steele et al., OOPSLA 2014): strings that collide only share a shard.
+
+    Args:
+        ids: [n] strings of 1 to MAX_ID_BYTES bytes, no nulls.
+    """
+    if len(ids) == 0:
+        return np.zeros(0, np.uint64)
+    binary = ids.cast(pa.binary())
+    offsets = encoding.offsets_of(binary)
+    data = np.frombuffer(encoding.data_of(binary), np.uint8)
+    begin = (offsets[:-1] - offsets[0]).astype(np.int64)
+    places = np.arange(len(data)) - np.repeat(begin, np.diff(offsets))
+    weighted = (data.astype(np.uint64) + np.uint64(1)) * _WEIGHTS[places]
+    return mixed(np.add.reduceat(weighted, begin))
+
+
+def mixed(values: np.ndarray) -> np.ndarray:
+    """Returns uint64 values with each input bit spread over all output bits."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+# Odd, so that no byte's weight loses a bit of it.
+_WEIGHTS = mixed(np.arange(1, MAX_ID_BYTES + 1, dtype=np.uint64)) | np.uint64(1)
+
+
 def without_duplicates(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:
     """Keeps one row for each value of the first key, the least by all the keys.
 
-    Among rows equal in every key, the first in (file, position) stays; the outcome does
-    not depend on the order in which rows arrive.
+    Among rows equal in every key, the first in (file, position) stays; which one stays
+    does not depend on the order in which rows arrive.
 
     Args:
         table: with the two columns of origin.
         keys: (id, then what decides between rows of one id), e.g. event_id, timestamp.
 
     Returns:
-        The rows kept, sorted by id.
+        The rows kept, in the order they came.
     """
-    sort_keys = [(key, "ascending") for key in (*keys, SOURCE_FILE, SOURCE_POSITION)]
-    table = table.take(pc.sort_indices(table, sort_keys=sort_keys))
-    ids = table[keys[0]].combine_chunks()
-    if len(ids) < 2:
+    codes = codes_of(table[keys[0]])
+    counts = np.bincount(codes)
+    repeated = np.flatnonzero(counts[codes] > 1)
+    if len(repeated) == 0:
         return table
-    is_new = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
-    return table.filter(pa.concat_arrays([pa.array([True]), is_new]))
+    # Few ids repeat: only theirs are sorted.
+    several = table.take(pa.array(repeated))
+    sort_keys = [(key, "ascending") for key in (*keys, SOURCE_FILE, SOURCE_POSITION)]
+    order = pc.sort_indices(several, sort_keys=sort_keys).to_numpy()
+    ordered = codes[repeated][order]
+    is_first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    kept = np.ones(table.num_rows, bool)
+    kept[repeated[order[~is_first]]] = False
+    return table.filter(pa.array(kept))
+
+
+def codes_of(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns a number for each value, equal where values are, from 0 on; no nulls."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64)

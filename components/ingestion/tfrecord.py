@@ -8,16 +8,20 @@ data, all little-endian.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import google_crc32c
+import numpy as np
+import pyarrow as pa
+from isal import isal_zlib
+
+from components.ingestion import encoding
 
 _HEADER = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
-_GZIP = 16 + zlib.MAX_WBITS
+_GZIP = 16 + isal_zlib.MAX_WBITS
 _MAX_RECORD_BYTES = 1 << 30  # a longer one is a corrupt length
 
 
@@ -27,16 +31,30 @@ class CorruptRecordError(ValueError):
 
 def framed(record: bytes) -> bytes:
     """Returns `record` as it stands in a TFRecord file."""
-    length = _LENGTH.pack(len(record))
-    return b"".join(
-        (length, _masked_crc(length), record, _masked_crc(record)),
-    )
+    return b"".join((_header(len(record)), record, _masked_crc(record)))
+
+
+def framed_all(records: pa.Array) -> pa.Buffer:
+    """Returns [n] binary records without nulls as they stand, one after the other."""
+    if len(records) == 0:
+        return pa.py_buffer(b"")
+    offsets = encoding.offsets_of(records)
+    data = records.buffers()[2].to_pybytes()
+    bounds = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+    value = google_crc32c.value
+    sums = np.array([value(data[begin:end]) for begin, end in bounds], np.uint32)
+    masked = ((sums >> 15) | (sums << 17)) + np.uint32(0xA282EAD8)
+    sums_array = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(4), len(records), [None, pa.py_buffer(masked.astype("<u4"))]
+    ).cast(pa.binary())
+    heads = encoding.by_size(np.diff(offsets), _header)
+    return encoding.data_of(encoding.concat(heads, records, sums_array))
 
 
 def gzip_compressor():
-    """Returns a zlib compressor to one gzip stream, its header without time or name."""
-    # Level 1 is three times as fast as the default for a quarter more bytes.
-    return zlib.compressobj(level=1, wbits=_GZIP)
+    """Returns a compressor to one gzip stream, its header without time or name."""
+    # ISA-L's level 1 packs as tightly as zlib's and is five times as fast.
+    return isal_zlib.compressobj(level=1, wbits=_GZIP)
 
 
 def read_records(handle: BinaryIO) -> Iterator[bytes]:
@@ -58,6 +76,11 @@ def read_records(handle: BinaryIO) -> Iterator[bytes]:
         if body[length:] != _masked_crc(record):
             raise CorruptRecordError("a record does not match its checksum")
         yield record
+
+
+def _header(size: int) -> bytes:
+    length = _LENGTH.pack(size)
+    return length + _masked_crc(length)
 
 
 def _read(handle: BinaryIO, size: int) -> bytes:
