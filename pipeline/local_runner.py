@@ -85,7 +85,7 @@ def run_pipeline(
             last_release_strategy=LastReleaseStrategy,
         ),
     )
-    with _logged(layout.log):
+    with library_log(layout.log):
         _Runner(run_id, on_stage).run(pipeline)
     stages = read_run(str(layout.metadata), run_id)
     figures = collect_figures(stages, RANKER)
@@ -167,7 +167,7 @@ class _Runner(tfx.orchestration.LocalDagRunner):
 
 
 @contextlib.contextmanager
-def _logged(log_file: Path) -> Iterator[None]:
+def library_log(log_file: Path) -> Iterator[None]:
     """Sends what the libraries log to a file, not the terminal, while they run."""
     to_file = logging.FileHandler(log_file)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
