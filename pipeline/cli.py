@@ -108,7 +108,7 @@ def run(
 
     report = str(Layout(root).report)
     display.show_figures(out, result.figures)
-    display.show_accounts(out, result.figures["ingest"])
+    display.show_accounts(out, result.figures["ingest"], root)
     display.show_gates(out, result.figures["gates"])
     if as_json:
         click.echo(json.dumps(result.figures))

@@ -1,18 +1,29 @@
-"""`tandem data`: what is done to data beside a run."""
+"""`tandem data`: public data sets, and the dead letters of a service's own."""
 
 import json
+import shlex
+import sys
 from pathlib import Path
 
 import click
+from rich.console import Console
 
-from pipeline.cli_options import json_option, root_option
+from pipeline.cli_options import FAILED, config_options, json_option, root_option
 
 # Commands import what they need: TFX and TensorFlow take seconds.
+
+table_option = click.option(
+    "--table",
+    type=click.Choice(["events", "items", "users"]),
+    default="events",
+    show_default=True,
+    help="Whose dead letters.",
+)
 
 
 @click.group()
 def data() -> None:
-    """Fetch public data sets."""
+    """Fetch public data sets; mend and replay dead letters."""
 
 
 @data.command("fetch")
@@ -34,3 +45,116 @@ def data_fetch(name: str, root: Path, as_json: bool) -> None:
         click.echo(json.dumps({"name": name, "paths": paths, "counts": fetched.counts}))
     else:
         click.echo(f"Next: tandem run --config {name} --root {root}")
+
+
+@data.command("dead-letters")
+@root_option
+@table_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The JSON Lines file to write; without it, only the reasons are shown.",
+)
+@click.option("--all", "with_replayed", is_flag=True, help="Also those replayed.")
+@json_option
+def dead_letters(
+    root: Path, table: str, output: Path | None, with_replayed: bool, as_json: bool
+) -> None:
+    """Export the dead letters of a root's latest ingestion, to be mended."""
+    from pipeline.dead_letters import export_dead_letters
+    from pipeline.display_dead_letters import show_export
+    from pipeline.layout import Layout
+
+    layout = Layout(root.resolve())
+    try:
+        name, counts = export_dead_letters(layout, table, output, with_replayed)
+    except FileExistsError as error:
+        raise click.BadParameter(
+            f"{error}: it may be half mended. Give another name, or remove it.",
+            param_hint="--output",
+        ) from error
+    if as_json:
+        reasons = [
+            {
+                "rule": rule,
+                "count": count,
+                "file": counts.examples[rule][0],
+                "position": counts.examples[rule][1],
+            }
+            for rule, count in counts.rules.most_common()
+        ]
+        written = str(output) if output and counts.exported else None
+        click.echo(
+            json.dumps(
+                {
+                    "config": name,
+                    "table": table,
+                    "dead_letters": counts.exported,
+                    "unsplit": counts.unsplit,
+                    "replayed": counts.replayed,
+                    "reasons": reasons,
+                    "output": written,
+                }
+            )
+        )
+        return
+    show_export(
+        Console(), counts, config_name=name, table=table, root=root, output=output
+    )
+
+
+@data.command("replay-dead-letters")
+@config_options
+@root_option
+@table_option
+@json_option
+@click.argument(
+    "mended",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=False,
+)
+def replay_dead_letters(
+    config_path: str,
+    overrides: tuple[str, ...],
+    root: Path,
+    table: str,
+    as_json: bool,
+    mended: Path | None,
+) -> None:
+    """Check mended dead letters, and keep those that pass for the next run.
+
+    MENDED is a file of `tandem data dead-letters`, edited. Without it the stored ones are
+    checked against the present config. Ends with 1 if any would be refused again.
+    """
+    from pipeline.config import load_config
+    from pipeline.dead_letters import replay_into
+    from pipeline.display_dead_letters import show_replay
+    from pipeline.layout import Layout
+
+    config = load_config(config_path, overrides)
+    counts = replay_into(Layout(root.resolve()), config, table, mended)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "config": config.name,
+                    "table": table,
+                    "replayed": counts.replayed,
+                    "known": counts.known,
+                    "left": counts.left,
+                    "unmended": counts.unmended,
+                    "reasons": [
+                        {"rule": rule, "count": count}
+                        for rule, count in counts.rules.most_common()
+                    ],
+                    "output": str(counts.file) if counts.file else None,
+                    "left_output": str(counts.left_file) if counts.left_file else None,
+                }
+            )
+        )
+    else:
+        again = ["--config", config_path, "--root", str(root)]
+        for override in overrides:
+            again += ["--set", override]
+        show_replay(Console(), counts, table=table, arguments=shlex.join(again))
+    sys.exit(FAILED if counts.left else 0)

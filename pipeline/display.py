@@ -10,6 +10,8 @@ from components.gate import GateResult
 
 _RETRIEVAL_FIGURES = ("recall@10", "recall@50", "recall@100", "ndcg@10")
 _RETRIEVAL_MODELS = ("two_tower", "item_knn", "popularity", "last_release")
+_ACCOUNT = ("read", "accepted", "duplicates", "dead_letters")
+_SPANS_SHOWN = 7
 _RANKING_FIGURES = ("auc", "logloss")
 _RANKING_MODELS = ("deepfm", "popularity", "constant", "last_release")
 
@@ -106,15 +108,58 @@ def show_refusals(console: Console, refused: list[GateResult], report: str) -> N
     console.print(f"The full report is in {report}.", highlight=False, soft_wrap=True)
 
 
-def show_accounts(console: Console, ingest: dict) -> None:
-    """Prints, per source, that every record read is accounted for."""
+def show_accounts(console: Console, ingest: dict, root: Path) -> None:
+    """Prints, per source and span, that every record read is accounted for."""
+    table = Table(title="read = accepted + duplicates + dead letters")
+    table.add_column("")
+    for kind in _ACCOUNT:
+        table.add_column(kind.replace("_", " "), justify="right")
     for name, source in ingest["sources"].items():
+        table.add_row(name, *(f"{source[kind]:,}" for kind in _ACCOUNT))
+        for span, counts in _shown_spans(source.get("spans", {})):
+            cells = (f"{counts[kind]:,}" for kind in _ACCOUNT)
+            table.add_row(f"  {span}", *cells, style="dim")
+    console.print(table)
+    responses = ingest.get("responses", {})
+    if any(responses.values()):
         console.print(
-            f"  {name}: {source['read']:,} read = {source['accepted']:,} accepted + "
-            f"{source['duplicates']:,} duplicates + {source['dead_letters']:,} dead letters",
+            "  responses: {joined:,} joined to their impression, {late:,} late, "
+            "{early:,} early, {orphans:,} orphans; impressions: "
+            "{answered_impressions:,} answered, {open_impressions:,} open".format(
+                **responses
+            ),
             highlight=False,
             soft_wrap=True,
         )
+    if ingest.get("capped_events"):
+        console.print(
+            f"  capped: {ingest['capped_events']:,} events of "
+            f"{ingest['capped_users']:,} users beyond the daily limit give no rows",
+            highlight=False,
+            soft_wrap=True,
+        )
+    refused = [name for name, s in ingest["sources"].items() if s["dead_letters"]]
+    for name in refused:
+        console.print(
+            f"  dead letters of {name}, by reason: tandem data dead-letters --root "
+            f"{root} --table {name}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _shown_spans(spans: dict[str, dict]) -> list[tuple[str, dict]]:
+    """Returns the rows of a source's spans; none for a source without spans."""
+    if set(spans) <= {""}:
+        return []
+    dated = [(span, counts) for span, counts in spans.items() if span]
+    older, rows = dated[:-_SPANS_SHOWN], dated[-_SPANS_SHOWN:]
+    if older:
+        sums = {kind: sum(counts[kind] for _, counts in older) for kind in _ACCOUNT}
+        rows.insert(0, (f"{len(older)} older spans", sums))
+    if "" in spans:
+        rows.append(("replayed", spans[""]))
+    return rows
 
 
 def show_next(console: Console, root: Path, release: int | None) -> None:

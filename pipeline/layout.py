@@ -15,6 +15,14 @@ class Layout:
         """Fetched data sets."""
         return self.root / "data"
 
+    def replayed(self, config_name: str, table: str) -> Path:
+        """Mended dead letters of one table that the next run of a config reads."""
+        return self.root / "replayed" / config_name / table
+
+    def left(self, config_name: str) -> Path:
+        """Stored dead letters that a replay still refuses."""
+        return self.root / "replayed" / config_name / "left"
+
     @property
     def pipeline(self) -> Path:
         """Artifacts of every run, TensorBoard logs among them."""

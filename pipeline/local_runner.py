@@ -16,8 +16,9 @@ from tfx.dsl.compiler import constants
 from tfx.orchestration.portable import runtime_parameter_utils
 
 from components.gate import GateResult
-from components.ingestion.settings import DataSettings, Source
-from components.ingestion.sources import input_fingerprint
+from components.ingestion.replay import REPLAYED_FILES
+from components.ingestion.settings import Source
+from components.ingestion.sources import input_fingerprint, sources_of
 from pipeline.config import TandemConfig
 from pipeline.last_release import LastReleaseStrategy
 from pipeline.layout import Layout
@@ -66,7 +67,7 @@ def run_pipeline(
     started = time.monotonic()
     layout = Layout(root.resolve())
     layout.root.mkdir(parents=True, exist_ok=True)
-    config = with_absolute_paths(config, layout.root)
+    config = with_replayed(with_absolute_paths(config, layout.root), layout)
     connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
         str(layout.metadata)
     )
@@ -104,17 +105,34 @@ def run_pipeline(
 def with_absolute_paths(config: TandemConfig, root: Path) -> TandemConfig:
     """Returns the config with the log's relative paths started at `root`."""
 
-    def absolute(source: Source | None) -> Source | None:
-        if source is None or "://" in source.path:
-            return source
-        return source.model_copy(update={"path": str(root / source.path)})
+    def absolute(path: str | None) -> str | None:
+        return path if path is None or "://" in path else str(root / path)
 
-    data: DataSettings = config.data.model_copy(
-        update={
-            name: absolute(getattr(config.data, name))
-            for name in ("events", "items", "users")
-        }
-    )
+    changed = {
+        table: source.model_copy(
+            update={
+                "path": absolute(source.path),
+                "replayed": absolute(source.replayed),
+            }
+        )
+        for table, source in sources_of(config.data).items()
+    }
+    return _with_sources(config, changed)
+
+
+def with_replayed(config: TandemConfig, layout: Layout) -> TandemConfig:
+    """Returns the config with the mended dead letters that lie in the root, if any."""
+    changed = {}
+    for table, source in sources_of(config.data).items():
+        folder = layout.replayed(config.name, table)
+        if source.replayed is None and any(folder.glob(REPLAYED_FILES)):
+            update = {"replayed": str(folder / REPLAYED_FILES)}
+            changed[table] = source.model_copy(update=update)
+    return _with_sources(config, changed)
+
+
+def _with_sources(config: TandemConfig, sources: dict[str, Source]) -> TandemConfig:
+    data = config.data.model_copy(update=sources)
     return config.model_copy(update={"data": data})
 
 

@@ -41,6 +41,21 @@ class StageRun:
     properties: dict[str, dict[str, int | str]]
 
 
+@dataclasses.dataclass(frozen=True)
+class LatestStage:
+    """The latest run of one stage.
+
+    Attributes:
+        pipeline: whose stage it is.
+        parameters: the text ones, by name.
+        run: what it came to.
+    """
+
+    pipeline: str
+    parameters: dict[str, str]
+    run: StageRun
+
+
 def read_run(metadata_file: str, run_id: str) -> dict[str, StageRun]:
     """Returns the stages that a run executed or took from the cache.
 
@@ -54,12 +69,7 @@ def read_run(metadata_file: str, run_id: str) -> dict[str, StageRun]:
     Returns:
         stages by id, in the order they ran.
     """
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = metadata_file
-    config.sqlite.connection_mode = (
-        metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
-    )
-    store = metadata_store.MetadataStore(config)
+    store = _open(metadata_file)
     run = store.get_context_by_type_and_name("pipeline_run", run_id)
     if run is None:
         return {}
@@ -69,6 +79,41 @@ def read_run(metadata_file: str, run_id: str) -> dict[str, StageRun]:
         for execution in sorted(executions, key=lambda execution: execution.id)
         if execution.last_known_state in _STATES
     }
+
+
+def read_latest(
+    metadata_file: str, stage: str, pipeline: str | None = None
+) -> LatestStage | None:
+    """Returns the latest run of a stage that has results, None if there is none.
+
+    Args:
+        metadata_file: ML Metadata's SQLite file.
+        stage: its id.
+        pipeline: name of the pipeline; None looks at all.
+    """
+    store = _open(metadata_file)
+    found = []
+    for node in store.get_contexts_by_type("node"):
+        name, _, stage_id = node.name.partition(".")  # "<pipeline>.<stage>"
+        if stage_id == stage and pipeline in (None, name):
+            found += [(e.id, name, e) for e in store.get_executions_by_context(node.id)]
+    done = [entry for entry in found if entry[2].last_known_state in _STATES]
+    if not done:
+        return None
+    _, name, execution = max(done, key=lambda entry: entry[0])
+    parameters = {
+        key: value.string_value for key, value in execution.custom_properties.items()
+    }
+    return LatestStage(name, parameters, _read_stage(store, execution))
+
+
+def _open(metadata_file: str) -> metadata_store.MetadataStore:
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = metadata_file
+    config.sqlite.connection_mode = (
+        metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
+    )
+    return metadata_store.MetadataStore(config)
 
 
 def _stage_id(store: metadata_store.MetadataStore, execution) -> str:
