@@ -147,10 +147,14 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TandemConfig
     for override in overrides:
         _apply_override(values, override)
     try:
-        return TandemConfig.model_validate(values)
+        config = TandemConfig.model_validate(values)
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise ConfigError("\n".join(f"{file}: {line}" for line in lines)) from error
+    problems = list(config.gates.data.problems(config.features))
+    if problems:
+        raise ConfigError("\n".join(f"{file}: {problem}" for problem in problems))
+    return config
 
 
 def find_config(path: str | Path) -> Path:
