@@ -51,12 +51,6 @@ class DistanceThresholds(BaseModel):
         "more values there are.",
     )
 
-    @model_validator(mode="after")
-    def _has_a_threshold(self) -> "DistanceThresholds":
-        if self.linf is None and self.jensen_shannon is None:
-            raise ValueError("give `linf`, `jensen_shannon` or both")
-        return self
-
 
 class ValidationSettings(BaseModel):
     """When the data gate refuses a log."""
@@ -169,12 +163,7 @@ class ValidationSettings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _skew_has_examples(self) -> "ValidationSettings":
-        if self.skew and self.serving_examples is None:
-            raise ValueError(
-                f"`skew` of {sorted(self.skew)} needs `serving_examples`, the path of "
-                "what was served"
-            )
+    def _means_are_in_order(self) -> "ValidationSettings":
         if self.min_label_mean > self.max_label_mean:
             raise ValueError(
                 f"`min_label_mean` should be <= `max_label_mean`. Received: "
@@ -183,12 +172,17 @@ class ValidationSettings(BaseModel):
         return self
 
     def problems(self, catalog: FeatureCatalog) -> Iterator[str]:
-        """Yields what is wrong with the thresholds, given the declared features."""
+        """Yields what is wrong with `drift` and `skew`, given the declared features."""
         features = {
             key: feature.kind is FeatureKind.NUMERIC
             for key, feature in catalog.features()
         }
         served = _SERVED | features
+        if self.skew and self.serving_examples is None:
+            yield (
+                "gates.data.serving_examples: missing; the `skew` of "
+                f"{sorted(self.skew)} needs the path of what was served."
+            )
         for section, known in (("drift", served | _LOGGED), ("skew", served)):
             for key, thresholds in getattr(self, section).items():
                 place = f"gates.data.{section}.{key}"
@@ -198,6 +192,8 @@ class ValidationSettings(BaseModel):
                         f"{place}: unknown feature. Did you mean `{nearest[0]}`? "
                         f"Valid here: {sorted(known)}."
                     )
+                elif thresholds.linf is None and thresholds.jensen_shannon is None:
+                    yield f"{place}: give `linf`, `jensen_shannon` or both."
                 elif known[key] and thresholds.linf is not None:
                     yield (
                         f"{place}.linf: `{key}` is a number, and `linf` compares the "
