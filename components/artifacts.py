@@ -23,8 +23,9 @@ class Catalog(Artifact):
 class Profiles(Artifact):
     """What serving knows of each user after the last ingested event.
 
-    `profiles.parquet`: user_id, the declared user features, and `history_item_ids`, the
-    latest `history_length` items, oldest first.
+    `profiles-<shard>-of-<shards>.parquet`: `schemas.events.profiles_schema`, each user in
+    one of them: the declared features and statistics, `history_item_ids` (the latest
+    `history_length` items, oldest first) and `seen_item_ids`.
     """
 
     TYPE_NAME = "tandem.Profiles"
@@ -33,7 +34,8 @@ class Profiles(Artifact):
 class DeadLetters(Artifact):
     """Records that could not be accepted, none lost.
 
-    `dead_letters.parquet`: source, file, position, reason, raw.
+    `dead_letters-<table>-<file>-<block>.parquet`: `schemas.events.DEAD_LETTERS`, for each
+    part of a file that has any.
     """
 
     TYPE_NAME = "tandem.DeadLetters"

@@ -86,7 +86,7 @@ def push_release(
     Args:
         bundle: folder with one SavedModel per model of `release_layout.MODELS`.
         catalog: folder with `items.parquet`.
-        profiles: folder with `profiles.parquet`.
+        profiles: folder of Parquet files.
         serving_root: made if missing; on a local file system.
         settings: what to keep, what to tell the model server.
         versions: library versions to note in the manifest.
@@ -195,9 +195,11 @@ def write_server_configs(
 
 def _check_complete(bundle: Path, catalog: Path, profiles: Path) -> None:
     needed = [bundle / model / "saved_model.pb" for model in MODELS]
-    for path in [*needed, catalog / ITEMS, profiles / PROFILES]:
+    for path in [*needed, catalog / ITEMS]:
         if not path.is_file():
             raise PushError(f"the release is incomplete: `{path}` is missing")
+    if not any(profiles.glob("*.parquet")):
+        raise PushError(f"the release is incomplete: no profiles in `{profiles}`")
 
 
 @contextlib.contextmanager
@@ -233,8 +235,10 @@ def _sources(
             if source.is_file():
                 name = source.relative_to(bundle / model)
                 yield source, str(model_dir(Path(), model, version) / name)
-    for source in (catalog / ITEMS, profiles / PROFILES):
-        yield source, str(release_dir(Path(), version) / source.name)
+    release = release_dir(Path(), version)
+    yield catalog / ITEMS, str(release / ITEMS)
+    for source in sorted(profiles.glob("*.parquet")):
+        yield source, str(release / PROFILES / source.name)
 
 
 def _same_release(

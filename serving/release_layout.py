@@ -2,7 +2,7 @@
 
     <root>/<model>/<version>/saved_model.pb    one folder per model and version
     <root>/models.config                       and batching.config, monitoring.config
-    <root>/releases/<version>/manifest.json    and items.parquet, profiles.parquet
+    <root>/releases/<version>/manifest.json    items.parquet, profiles/*.parquet
 
 A release is one version number for all its models. It exists once its folder under
 `releases` does; that rename is the last step of a push.
@@ -16,7 +16,7 @@ MODELS = ("recommender", "recommender_exact", "retrieval", "ranking")
 RELEASES = "releases"
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
-PROFILES = "profiles.parquet"
+PROFILES = "profiles"  # a folder of Parquet files, one a shard of the ingestion
 
 
 class FileChecksum(BaseModel):

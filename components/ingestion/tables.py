@@ -7,10 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.ingestion import encoding
 from components.ingestion.errors import IngestionError
+from components.ingestion.hashing import hashed
 from components.ingestion.parsing import SOURCE_FILE, SOURCE_POSITION
-from schemas.events import MAX_ID_BYTES
 
 
 def to_bytes(table: pa.Table) -> bytes:
@@ -57,37 +56,6 @@ def partition(
     for shard, (begin, end) in enumerate(itertools.pairwise(bounds)):
         if end > begin:
             yield shard, by_shard.slice(begin, end - begin)
-
-
-def hashed(ids: pa.Array) -> np.ndarray:
-    """Returns a uint64 hash of each string, the same on every machine and in every run.
-
-    The weighted sum of its bytes modulo 2^64, mixed by the finaliser of SplitMix64
-    (Steele et al., OOPSLA 2014): strings that collide only share a shard.
-
-    Args:
-        ids: [n] strings of 1 to MAX_ID_BYTES bytes, no nulls.
-    """
-    if len(ids) == 0:
-        return np.zeros(0, np.uint64)
-    binary = ids.cast(pa.binary())
-    offsets = encoding.offsets_of(binary)
-    data = np.frombuffer(encoding.data_of(binary), np.uint8)
-    begin = (offsets[:-1] - offsets[0]).astype(np.int64)
-    places = np.arange(len(data)) - np.repeat(begin, np.diff(offsets))
-    weighted = (data.astype(np.uint64) + np.uint64(1)) * _WEIGHTS[places]
-    return mixed(np.add.reduceat(weighted, begin))
-
-
-def mixed(values: np.ndarray) -> np.ndarray:
-    """Returns uint64 values with each input bit spread over all output bits."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-# Odd, so that no byte's weight loses a bit of it.
-_WEIGHTS = mixed(np.arange(1, MAX_ID_BYTES + 1, dtype=np.uint64)) | np.uint64(1)
 
 
 def without_duplicates(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:

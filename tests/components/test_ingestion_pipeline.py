@@ -129,9 +129,9 @@ def test_accounts_hold_and_agree_with_the_files(ingested):
 
 def test_dead_letters_are_kept_whole(ingested):
     folder, _, _ = ingested
-    letters = pq.read_table(
-        folder / "out/dead_letters/dead_letters.parquet"
-    ).to_pylist()
+    names = [f"dead_letters-events-0000{file}-00000.parquet" for file in (0, 1)]
+    assert sorted(x.name for x in (folder / "out/dead_letters").iterdir()) == names
+    letters = pq.read_table(folder / "out/dead_letters").to_pylist()
     assert [(x["source"], x["file"], x["position"], x["raw"]) for x in letters] == [
         ("events", str(folder / "events-1.jsonl"), 51, BAD[0]),
         ("events", str(folder / "events-2.jsonl"), 1, BAD[1]),
@@ -152,7 +152,7 @@ def test_catalogue_and_profiles(ingested):
         {"item_id": ["i1"]},
         {"item_id": ["i2"], "item_genres": ["comedy"], "item_title": ["Deux"]},
     ]
-    profiles = pq.read_table(folder / "out/profiles/profiles.parquet").to_pylist()
+    profiles = pq.read_table(folder / "out/profiles").to_pylist()
     accepted, _ = oracle.accepted_events(log, world.EVENT_TYPES)
     probe = [
         {**world.event(user, event_type="mute"), "user_id": user, "timestamp": 10**9}
@@ -193,7 +193,7 @@ def test_side_tables_are_deduplicated_and_accounted(tmp_path):
     users = summary.sources["users"]
     assert (users.read, users.accepted, users.duplicates) == (4, 1, 1)
     assert [(r.field, r.count) for r in users.reasons] == [("age", 1), ("user_id", 1)]
-    profiles = pq.read_table(tmp_path / "out/profiles/profiles.parquet").to_pylist()
+    profiles = pq.read_table(tmp_path / "out/profiles").to_pylist()
     assert [(row["user_id"], row["age"]) for row in profiles] == [("u0", 31.0)]
 
 

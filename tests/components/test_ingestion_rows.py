@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 from components.ingestion import rows as rows_module
 from components.ingestion import tables
 from components.ingestion.parsing import parse_events
+from components.ingestion.profiles import user_profiles
 from components.ingestion.records import RawBatch, column
 from components.ingestion.rows import ShardRows
-from components.ingestion.sources import column_maps
+from components.ingestion.settings import Format
+from components.ingestion.shard import shard_events
+from components.ingestion.sources import SourceFile, column_maps
 from components.ingestion.splits import split_cuts
 from schemas import history as history_module
 from schemas.events import items_schema, users_schema
-from schemas.features import UserStatistic
 from tests.components import ingestion_oracle as oracle
 from tests.components import ingestion_world as world
+
+FILE = SourceFile("events", 0, "log.jsonl", Format.JSONL)
 
 
 def raw_batch(records):
@@ -38,7 +42,7 @@ def replay(records, num_shards=1):
     settings = world.settings()
     maps = column_maps(settings, world.CATALOG)
     accepted, _ = parse_events(
-        raw_batch(records), maps["events"], settings, world.CATALOG
+        raw_batch(records), maps["events"], settings, world.CATALOG, FILE
     )
     unique = tables.without_duplicates(accepted, ("event_id", "timestamp"))
     cuts = split_cuts(unique["timestamp"].to_numpy(), settings.split)
@@ -52,7 +56,7 @@ def replay(records, num_shards=1):
     by_user = dict(tables.partition(users, "user_id", num_shards))
     for shard, part in tables.partition(unique, "user_id", num_shards):
         shard_rows = ShardRows(
-            part,
+            shard_events(part, settings, cuts.last + 1),
             by_user.get(shard, users.slice(0, 0)),
             items.cast(items_schema(world.CATALOG)),
             settings,
@@ -65,7 +69,7 @@ def replay(records, num_shards=1):
             }
             for name, mask in masks.items():
                 for row in np.flatnonzero(mask):
-                    example = oracle.decoded(chunk.examples[row])
+                    example = oracle.decoded(chunk.examples[int(row)].as_py())
                     out[name, chunk.split][example["event_id"][0]] = example
     return out
 
@@ -180,7 +184,7 @@ def test_comparison_with_the_oracle_catches_planted_leaks(monkeypatch, wrong):
         check_replay(BASKET)
 
 
-def mean_of_all(users, timestamps, labels, is_labelled):
+def mean_of_all(users, timestamps, labels, is_labelled, known_at):
     """The leak of the future: a row sees its user's later labels, and its own."""
     out = np.empty(len(users))
     for i in range(len(users)):
@@ -189,7 +193,7 @@ def mean_of_all(users, timestamps, labels, is_labelled):
     return out
 
 
-def mean_up_to_now(users, timestamps, labels, is_labelled):
+def mean_up_to_now(users, timestamps, labels, is_labelled, known_at):
     """The leak of `<=`: a row's own label is in its feature."""
     out = np.empty(len(users))
     for i in range(len(users)):
@@ -198,9 +202,9 @@ def mean_up_to_now(users, timestamps, labels, is_labelled):
     return out
 
 
-def mean_of_unlabelled_too(users, timestamps, labels, is_labelled):
+def mean_of_unlabelled_too(users, timestamps, labels, is_labelled, known_at):
     return history_module.mean_labels(
-        users, timestamps, labels, np.ones_like(is_labelled)
+        users, timestamps, labels, np.ones_like(is_labelled), known_at
     )
 
 
@@ -218,8 +222,7 @@ def test_mean_label_leaves_out_events_without_a_label_rule():
 
 @pytest.mark.parametrize("wrong", [mean_of_all, mean_up_to_now, mean_of_unlabelled_too])
 def test_comparison_with_the_oracle_catches_leaking_statistics(monkeypatch, wrong):
-    statistic = UserStatistic.MEAN_LABEL
-    monkeypatch.setitem(rows_module._AT_EVENTS, statistic, wrong)
+    monkeypatch.setattr(rows_module, "mean_labels", wrong)
     with pytest.raises(AssertionError):
         check_replay(AFTER_PURCHASE)
 
@@ -287,19 +290,16 @@ def test_label_rules():
 
 
 def test_profiles_hold_the_latest_history_of_every_user():
-    shard = ShardRows(
-        tables.without_duplicates(
-            parse_events(
-                raw_batch(BASKET),
-                column_maps(world.settings(), world.CATALOG)["events"],
-                world.settings(),
-                world.CATALOG,
-            )[0],
-            ("event_id", "timestamp"),
-        ),
-        world.users_table(),
-        world.items_table(),
+    events, _ = parse_events(
+        raw_batch(BASKET),
+        column_maps(world.settings(), world.CATALOG)["events"],
         world.settings(),
+        world.CATALOG,
+        FILE,
+    )
+    profiles = user_profiles(
+        shard_events(events, world.settings(), 10**9),
+        world.users_table(),
         world.CATALOG,
     )
     latest_mean = {
@@ -308,7 +308,7 @@ def test_profiles_hold_the_latest_history_of_every_user():
         )
         for user in ("u0", "u1")
     }
-    assert shard.profiles.to_pylist() == [
+    assert profiles.to_pylist() == [
         {
             "user_id": "quiet",
             "age": 64.0,
@@ -331,8 +331,6 @@ def test_profiles_hold_the_latest_history_of_every_user():
             "seen_item_ids": ["i1", "i0"],
         },
     ]
-    assert shard.num_users == 2
-    assert shard.num_unknown_items == 1  # g, on i3
 
 
 def test_rows_of_no_event_are_none():
@@ -348,11 +346,18 @@ def test_rows_of_no_event_are_none():
                 ("value", pa.float64()),
                 ("position", pa.int64()),
                 ("propensity", pa.float64()),
+                ("request_id", pa.string()),
             )
         }
     )
+    events = shard_events(empty, world.settings(), 1)
     shard = ShardRows(
-        empty, world.users_table(), world.items_table(), world.settings(), world.CATALOG
+        events,
+        world.users_table(),
+        world.items_table(),
+        world.settings(),
+        world.CATALOG,
     )
     assert list(shard.chunks(split_cuts(np.array([]), world.settings().split))) == []
-    assert shard.profiles["history_item_ids"].to_pylist() == [[], [], []]
+    profiles = user_profiles(events, world.users_table(), world.CATALOG)
+    assert profiles["history_item_ids"].to_pylist() == [[], [], []]

@@ -308,5 +308,5 @@ def write_tables(directory: Path) -> tuple[Path, Path]:
     items = pa.table({"item_id": ITEM_IDS, "title": titles})
     pq.write_table(items, catalog / "items.parquet")
     users = pa.table({"user_id": ["ana"], "history_item_ids": [["i00", "i02"]]})
-    pq.write_table(users, profiles / "profiles.parquet")
+    pq.write_table(users, profiles / "profiles-00000-of-00001.parquet")
     return catalog, profiles
