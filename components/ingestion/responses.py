@@ -34,7 +34,8 @@ def join_responses(
     The impression of a response is the latest of the answered type, with the same key
     and `timestamp <= response's timestamp`; of equal timestamps the later row is the
     latest, on whichever side of the response it stands. Of the responses joined to one
-    impression, that of the lowest type index counts; within a type the earliest.
+    impression, that of the lowest type index counts; within a type the earliest. Rows
+    may stand in any order; of equal timestamps the upper row is the earlier.
 
     Args:
         keys: [N] int64, equal for the events of one user, request and item; -1 for an
@@ -43,8 +44,6 @@ def join_responses(
         types: [N] integer, index of the event's type in the order of declaration.
         answers: [types] integer, the type index that each type answers, -1 for none.
         window_ms: the longest distance at which a response counts, inclusive.
-
-    The rows may stand in any order; of equal timestamps the upper row is the earlier.
 
     Returns:
         answer: [N] int64, the row of the response that counts for each impression; -1
