@@ -145,7 +145,7 @@ class ShardRows:
                 yield EncodedChunk(
                     split,
                     self._encoded(rows),
-                    events.positive[rows.event] & ~is_negative,
+                    events.is_interaction[rows.event] & ~is_negative,
                     is_impression,
                     self._facts(rows, is_impression),
                 )
@@ -247,7 +247,7 @@ def _rows_of(
         known_items: of each item of the shard, its row in the catalogue or null.
         num_items: of the catalogue.
     """
-    real = np.flatnonzero(events.positive | events.has_row)
+    real = np.flatnonzero(events.is_interaction | events.has_row)
     draws = of_types(settings, lambda kind: kind.sampled_negatives, np.int64)
     numbers = np.where(events.has_row, draws[events.types], 0)
     drawing = np.flatnonzero(numbers)

@@ -37,7 +37,7 @@ class ShardEvents:
         by_user: [N] int64, the rows by (user, timestamp, event_id).
         timestamps: [N] int64.
         requests: [N] int64, equal for events of one request id, -1 without one.
-        positive: [N] bool, whether the event is an interaction.
+        positive: [N] bool, whether the event enters histories.
         is_labelled: [N] bool, whether its type gives the ranker a row.
         is_open: [N] bool, whether its response window is not over.
         label, reward, value: [N] float64, those of the counting response where there
@@ -77,6 +77,15 @@ class ShardEvents:
     def has_row(self) -> np.ndarray:
         """[N] bool, whether the ranker learns from the event."""
         return self.is_labelled & ~self.is_open
+
+    @property
+    def is_interaction(self) -> np.ndarray:
+        """[N] bool, whether retrieval learns from the event.
+
+        The reward of an open impression is not settled: its row comes with the next
+        ingestion, and only once.
+        """
+        return self.positive & ~self.is_open
 
 
 def shard_events(
