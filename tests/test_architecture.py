@@ -14,10 +14,7 @@ PACKAGES = ("schemas", "models", "serving", "components", "pipeline")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60  # of code: without docstring, comments and blank lines
 # Over a limit, each with its reason; a test says when one can go.
-LONG = {
-    "components/ingestion/pipeline.py": "one Beam graph, read from top to bottom",
-    "components/ingestion/rows.py:__init__": "one pass over a shard's columns",
-}
+LONG: dict[str, str] = {}
 
 SOURCES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

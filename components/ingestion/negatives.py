@@ -7,7 +7,7 @@ in every shard and in every run.
 import numpy as np
 import pyarrow as pa
 
-_WORD = 8  # bytes hashed at a time
+from components.ingestion.hashing import GAMMA, hashed, mixed
 
 
 def sampled_items(
@@ -58,12 +58,12 @@ def sampled_items(
             f"{num_items} items of the catalogue are in its request or basket. Give a "
             "`data.items` table with more items, or set `sampled_negatives: 0`."
         )
-    seeds = _hashes(event_ids.take(pa.array(drawing)))
+    seeds = hashed(event_ids.take(pa.array(drawing)))
     event = np.repeat(np.arange(len(drawing)), draws)
     first = np.repeat(np.cumsum(draws) - draws, draws)
     j = (np.arange(len(event)) - first + 1).astype(np.uint64)
     allowed = (num_items - num_excluded).astype(np.uint64)
-    rank = (_mixed(seeds[event] + j * _GAMMA) % allowed[event]).astype(np.int64)
+    rank = (mixed(seeds[event] + j * GAMMA) % allowed[event]).astype(np.int64)
     # With its excluded codes e_0 < e_1 < ..., the allowed item of rank r is r plus the
     # number of m with e_m - m <= r; those differences do not fall, so it is a search.
     place = np.arange(len(codes)) - np.repeat(begin[:-1], num_excluded)
@@ -98,42 +98,3 @@ def _distinct_exclusions(
     pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])[: len(pairs)]]
     begin = np.searchsorted(pairs, np.arange(len(events) + 1) * num_items)
     return begin, pairs % num_items
-
-
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)  # odd, 2^64 / golden ratio
-
-
-def _mixed(words: np.ndarray) -> np.ndarray:
-    """Returns SplitMix64's output function of each word: [N] uint64, a permutation.
-
-    References:
-        [1] Steele, Lea and Flood. Fast Splittable Pseudorandom Number Generators.
-            OOPSLA 2014. Figure 17, with the constants of Vigna's splitmix64.c.
-    """
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
-
-
-def _hashes(ids: pa.Array) -> np.ndarray:
-    """Returns a hash of the bytes of each id: [N] uint64, the same on every machine.
-
-    Python's own `hash` is salted anew in each process.
-    """
-    ids = ids.cast(pa.large_binary())
-    _, offsets, data = ids.buffers()
-    ends = np.frombuffer(offsets, np.int64)[ids.offset : ids.offset + len(ids) + 1]
-    data = np.frombuffer(data or b"", np.uint8)
-    padded = np.concatenate([data[ends[0] : ends[-1]], np.zeros(_WORD, np.uint8)])
-    words = np.lib.stride_tricks.sliding_window_view(padded, _WORD)
-    begin, size = ends[:-1] - ends[0], np.diff(ends)
-    out = _mixed(size.astype(np.uint64) + _GAMMA)
-    rows = np.arange(len(ids))
-    for done in range(0, int(size.max(initial=0)), _WORD):
-        rows = rows[size[rows] > done]
-        word = words[begin[rows] + done].view("<u8")[:, 0].astype(np.uint64)
-        spare = np.maximum(done + _WORD - size[rows], 0).astype(np.uint64)
-        # The last word runs into the next id: its high bytes are cleared.
-        word &= ~np.uint64(0) >> (spare * np.uint64(8))
-        out[rows] = _mixed((out[rows] ^ word) + _GAMMA)
-    return out

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.ingestion import encoding
+from components.ingestion.errors import IngestionError
 from components.ingestion.facts import PartialFacts, partial_facts
 from components.ingestion.negatives import sampled_items
 from components.ingestion.settings import DataSettings
@@ -255,13 +256,16 @@ def _rows_of(
         return _Rows(real, np.zeros(len(real), np.int64), events.item_of[real])
     in_catalog = pc.fill_null(known_items, -1).to_numpy().astype(np.int64)
     offsets, excluded = _company(events, drawing)
-    drawn = sampled_items(
-        events.table[EVENT_ID].combine_chunks().take(pa.array(drawing)),
-        numbers[drawing],
-        offsets,
-        in_catalog[events.item_of[excluded]],
-        num_items,
-    )
+    try:
+        drawn = sampled_items(
+            events.table[EVENT_ID].combine_chunks().take(pa.array(drawing)),
+            numbers[drawing],
+            offsets,
+            in_catalog[events.item_of[excluded]],
+            num_items,
+        )
+    except ValueError as error:
+        raise IngestionError(str(error)) from error
     event = np.repeat(drawing, numbers[drawing])
     first = np.cumsum(numbers[drawing]) - numbers[drawing]
     negative = np.arange(len(event)) - np.repeat(first, numbers[drawing]) + 1
