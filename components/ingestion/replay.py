@@ -76,8 +76,8 @@ def read_mended(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(handle, start=1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            line = line.strip()
-            if not line:
+            line = line.rstrip(b"\r\n")
+            if not line.strip():
                 continue
             try:
                 record = json.loads(line.decode("utf-8"))
