@@ -10,7 +10,7 @@ from components.gate import GateResult
 
 _RETRIEVAL_FIGURES = ("recall@10", "recall@50", "recall@100", "ndcg@10")
 _RETRIEVAL_MODELS = ("two_tower", "item_knn", "popularity", "last_release")
-_ACCOUNT = ("read", "accepted", "duplicates", "dead_letters")
+_ACCOUNT = {"read": "", "accepted": "= ", "duplicates": "+ ", "dead_letters": "+ "}
 _SPANS_SHOWN = 7
 _RANKING_FIGURES = ("auc", "logloss")
 _RANKING_MODELS = ("deepfm", "popularity", "constant", "last_release")
@@ -110,15 +110,15 @@ def show_refusals(console: Console, refused: list[GateResult], report: str) -> N
 
 def show_accounts(console: Console, ingest: dict, root: Path) -> None:
     """Prints, per source and span, that every record read is accounted for."""
-    table = Table(title="read = accepted + duplicates + dead letters")
-    table.add_column("")
-    for kind in _ACCOUNT:
-        table.add_column(kind.replace("_", " "), justify="right")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("  records", no_wrap=True)
+    for kind, sign in _ACCOUNT.items():
+        table.add_column(sign + kind.replace("_", " "), justify="right", no_wrap=True)
     for name, source in ingest["sources"].items():
-        table.add_row(name, *(f"{source[kind]:,}" for kind in _ACCOUNT))
+        table.add_row(f"  {name}", *(f"{source[kind]:,}" for kind in _ACCOUNT))
         for span, counts in _shown_spans(source.get("spans", {})):
             cells = (f"{counts[kind]:,}" for kind in _ACCOUNT)
-            table.add_row(f"  {span}", *cells, style="dim")
+            table.add_row(f"    {span}", *cells, style="dim")
     console.print(table)
     responses = ingest.get("responses", {})
     if any(responses.values()):
