@@ -47,11 +47,22 @@ class IngestionSummary(Artifact):
     TYPE_NAME = "tandem.IngestionSummary"
 
 
+class StatisticsComparison(Artifact):
+    """How far rows have drifted, and lie from what was served.
+
+    `comparison.json`: for each of `drift` and `skew` that is asked for, what was
+    compared with what, the rows of each, and the distance and threshold of each feature.
+    """
+
+    TYPE_NAME = "tandem.StatisticsComparison"
+
+
 class GateReport(Artifact):
     """The answer of one gate.
 
     `gate.json`: gate, passed, reason (one sentence), checks (name, passed, seen,
-    expected). The custom property `blessed` is 1 where the gate passed, else 0.
+    expected). The custom property `blessed` is 1 where the gate passed, else 0. The data
+    gate's also holds `data.html`, a page for a person.
     """
 
     TYPE_NAME = "tandem.GateReport"

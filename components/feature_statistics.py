@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-import apache_beam as beam
 import tensorflow_data_validation as tfdv
 from apache_beam.io.filesystems import FileSystems
-from tensorflow_metadata.proto.v0 import statistics_pb2
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx_bsl.public import tfxio
 
 Statistics = statistics_pb2.DatasetFeatureStatisticsList
@@ -15,21 +14,16 @@ Statistics = statistics_pb2.DatasetFeatureStatisticsList
 # two of one Zipf distribution over 3,000 ids 0.10 where the ids beyond 1000 are cut
 # off, and 0.06, which is right, where they are not.
 _HISTOGRAM_BUCKETS, _RANKED_VALUES = 50, 10_000
-_TELEMETRY = ("tandem", "statistics")
 
 
-def statistics_options(
-    keys: Sequence[str] | None = None, sample_rate: float = 1.0
-) -> tfdv.StatsOptions:
+def statistics_options(keys: Sequence[str] | None = None) -> tfdv.StatsOptions:
     """Returns the options of all statistics that may be compared with each other.
 
     Args:
         keys: of the features wanted; None is all.
-        sample_rate: share of the rows that are looked at.
     """
     return tfdv.StatsOptions(
         feature_allowlist=None if keys is None else list(keys),
-        sample_rate=sample_rate if sample_rate < 1 else None,
         num_histogram_buckets=_HISTOGRAM_BUCKETS,
         num_rank_histogram_buckets=_RANKED_VALUES,
         # Exact counts gather every event id; sketches count up to 10,000 values
@@ -38,7 +32,9 @@ def statistics_options(
     )
 
 
-def read_rows(files: Sequence[str], schema=None) -> beam.PTransform:
+def row_source(
+    files: Sequence[str], schema: schema_pb2.Schema | None = None
+) -> tfxio.TFExampleRecord:
     """Returns the source of tf.Examples in TFRecord files, as Arrow record batches.
 
     Args:
@@ -46,8 +42,8 @@ def read_rows(files: Sequence[str], schema=None) -> beam.PTransform:
         schema: of the features to decode, with their types; None decodes all.
     """
     return tfxio.TFExampleRecord(
-        file_pattern=list(files), schema=schema, telemetry_descriptors=list(_TELEMETRY)
-    ).BeamSource()
+        list(files), schema=schema, telemetry_descriptors=["tandem", "statistics"]
+    )
 
 
 def write_statistics(rows, options: tfdv.StatsOptions, folder: str, name: str) -> None:
@@ -92,3 +88,10 @@ def feature_statistics(
         for dataset in statistics.datasets
         for feature in dataset.features
     }
+
+
+def common_statistics(
+    feature: statistics_pb2.FeatureNameStatistics,
+) -> statistics_pb2.CommonStatistics:
+    """Returns what the statistics of numbers and of strings have in common."""
+    return getattr(feature, feature.WhichOneof("stats")).common_stats

@@ -15,14 +15,15 @@ import tensorflow_data_validation as tfdv
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.feature_statistics import (
     Statistics,
+    common_statistics,
     feature_statistics,
     num_rows,
-    read_rows,
     read_statistics,
+    row_source,
     statistics_options,
     write_statistics,
 )
@@ -112,7 +113,7 @@ def infer_from_log(
     with beam.Pipeline(options=options) as pipeline:
         for split in SPLITS:
             files = FileSystems.join(outputs.impressions, f"Split-{split}", "*")
-            rows = pipeline | f"Read[{split}]" >> read_rows([files])
+            rows = pipeline | f"Read[{split}]" >> row_source([files]).BeamSource()
             write_statistics(rows, statistics_options(), folder, split)
     statistics = {split: read_statistics(folder, split) for split in SPLITS}
     return infer_schema(statistics, settings, catalog, origin)
@@ -273,18 +274,12 @@ def _presence(key: str, statistics: Mapping[str, Statistics]) -> str:
     for split in statistics.values():
         feature = feature_statistics(split).get(key)
         if num_rows(split):
-            there = _common(feature).num_non_missing if feature else 0
+            there = common_statistics(feature).num_non_missing if feature else 0
             shares.append(there / num_rows(split))
     least = int(min(shares) * _SLACK * 100) / 100
     if not least:
         return "presence { min_count: 0 }"
     return f"presence {{ min_fraction: {least} min_count: 1 }}"
-
-
-def _common(
-    feature: statistics_pb2.FeatureNameStatistics,
-) -> statistics_pb2.CommonStatistics:
-    return getattr(feature, feature.WhichOneof("stats")).common_stats
 
 
 def _day(timestamp: float) -> datetime.date:

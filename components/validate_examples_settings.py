@@ -50,6 +50,17 @@ class DistanceThresholds(BaseModel):
         "Samples of one distribution lie apart too, the further the fewer rows and the "
         "more values there are.",
     )
+    missing: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Change in the share of rows without the feature, which the other "
+        "two do not look at.",
+    )
+
+    def given(self) -> dict[str, float]:
+        """Returns the thresholds that are set, by measure."""
+        return self.model_dump(exclude_none=True)
 
 
 class ValidationSettings(BaseModel):
@@ -59,6 +70,13 @@ class ValidationSettings(BaseModel):
 
     max_dead_letter_share: float = Field(
         default=0.05, ge=0, le=1, description="Of the records read, per source."
+    )
+    max_span_dead_letter_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Of the records read of one span of a source: a bad day does not "
+        "hide behind good ones.",
     )
     max_bad_propensities: int = Field(
         default=0,
@@ -192,8 +210,8 @@ class ValidationSettings(BaseModel):
                         f"{place}: unknown feature. Did you mean `{nearest[0]}`? "
                         f"Valid here: {sorted(known)}."
                     )
-                elif thresholds.linf is None and thresholds.jensen_shannon is None:
-                    yield f"{place}: give `linf`, `jensen_shannon` or both."
+                elif not thresholds.given():
+                    yield f"{place}: give `linf`, `jensen_shannon` or `missing`."
                 elif known[key] and thresholds.linf is not None:
                     yield (
                         f"{place}.linf: `{key}` is a number, and `linf` compares the "
