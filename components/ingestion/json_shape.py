@@ -1,0 +1,158 @@
+"""The usual shape of a log's JSON records, learnt from some of them.
+
+From the shape come a regular expression and an Arrow schema. A line that matches the
+expression is one JSON object, in which each column that is wanted is null or of the one
+type that the schema gives it; of such lines Arrow's reader and Python's say the same:
+
+* No text looks like anything else: the schema names the type, so nothing is inferred.
+* Escapes are well-formed, surrogates come in pairs, control characters do not occur.
+* Whole numbers fit 64 bits. Where a whole number may stand in a column of fractions, it
+  fits 53 and is not -0. Exponents neither overflow nor underflow; NaN is not matched.
+* Every key is one that was seen before, spelled plainly. A key that occurs twice is an
+  error to Arrow, which never goes unnoticed.
+
+The expression does not check UTF-8; the caller does.
+"""
+
+import collections
+import enum
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from components.ingestion.sources import ColumnMap
+
+_SPACE = r"[ \t]*"
+_HEX = "[0-9a-fA-F]"
+_ESCAPED = (
+    r'\\(?:["\\/bfnrt]'
+    rf"|u(?:[0-9a-cA-CefEF]{_HEX}{{3}}|[dD][0-7]{_HEX}{{2}}"
+    rf"|[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}))"
+)
+_TEXT = rf'"(?:[^"\\\x00-\x1f]|{_ESCAPED})*"'
+_WHOLE = r"-?(?:0|[1-9][0-9]{0,17})"
+_FRACTION = r"\.[0-9]{1,40}"
+_EXPONENT = r"[eE][+-]?[0-9]{1,2}"
+_FLOAT = rf"{_WHOLE}(?:{_FRACTION}(?:{_EXPONENT})?|{_EXPONENT})"
+_NUMBER = rf"(?:{_FLOAT}|0|-?[1-9][0-9]{{0,14}})"
+_FLAG = "true|false"
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_ .:/@$#-]{1,200}")
+_MAX_KEYS = 200  # more make an expression that costs more than it saves
+
+
+class Kind(enum.Enum):
+    """The kinds of values that records are told apart by."""
+
+    TEXT = "text"
+    WHOLE = "whole"
+    FLOAT = "float"
+    FLAG = "flag"
+    TEXTS = "texts"
+    OTHER = "other"
+
+
+_TYPES = {
+    Kind.TEXT: pa.string(),
+    Kind.WHOLE: pa.int64(),
+    Kind.FLOAT: pa.float64(),
+    Kind.FLAG: pa.bool_(),
+    Kind.TEXTS: pa.list_(pa.string()),
+}
+
+
+class JsonShape:
+    """What the records seen so far looked like."""
+
+    def __init__(self, column_map: ColumnMap):
+        """Begins without knowing any key.
+
+        Args:
+            column_map: the keys that are read, and those where 1 and 1.0 mean the same;
+                of other keys it is enough that they are well-formed.
+        """
+        self._wanted = frozenset(column_map.own.values())
+        self._numbers = column_map.numbers
+        self._kinds: dict[str, Kind | None] = {}  # None: only null was seen
+        self.pattern = ""
+        self.schema = pa.schema([])
+
+    def learn(self, records: Sequence[dict[str, Any]], share: float = 1.0) -> None:
+        """Goes by what most of the recent records hold.
+
+        Args:
+            records: a sample of those that do not have the shape.
+            share: that those have among all the recent ones.
+        """
+        seen: dict[str, collections.Counter[Kind]] = {}
+        for record in records:
+            for key, value in record.items():
+                if _PLAIN_KEY.fullmatch(key) is None:
+                    continue
+                kinds = seen.setdefault(key, collections.Counter())
+                if value is not None:
+                    kinds[_kind_of(value)] += 1
+        usual = len(records) * (1 - share) / share  # records that have the shape
+        for key, kinds in seen.items():
+            known = self._kinds.get(key)
+            if known is not None:
+                kinds[known] += usual
+            if key in self._kinds or len(self._kinds) < _MAX_KEYS:
+                self._kinds[key] = self._most_frequent(key, kinds)
+        self._build()
+
+    def _most_frequent(self, key: str, kinds: collections.Counter[Kind]) -> Kind | None:
+        if key in self._numbers and kinds[Kind.FLOAT]:  # which take whole ones as well
+            kinds[Kind.FLOAT] += kinds[Kind.WHOLE]
+        if key not in self._wanted and (kinds[Kind.TEXTS] or kinds[Kind.OTHER]):
+            return Kind.OTHER
+        return max(kinds, key=lambda kind: kinds[kind]) if kinds else None
+
+    def _build(self) -> None:
+        members, fields = [], []
+        for key, kind in self._kinds.items():
+            if key in self._wanted:
+                fields.append(pa.field(key, _TYPES.get(kind, pa.null())))
+                value = self._value(key, kind)
+            else:
+                value = _anything(2 if kind is Kind.OTHER else 0)
+            members.append(f'"{re.escape(key)}"{_SPACE}:{_SPACE}(?:{value})')
+        member = f"(?:{'|'.join(members)})"
+        pairs = f"{member}(?:{_SPACE},{_SPACE}{member})*" if members else ""
+        self.pattern = rf"\A{_SPACE}\{{{_SPACE}(?:{pairs})?{_SPACE}\}}[ \t\r]*\n?\z"
+        self.schema = pa.schema(fields)
+
+    def _value(self, key: str, kind: Kind | None) -> str:
+        """Returns the expression of a wanted value; what has no type is only null."""
+        regex = {
+            Kind.TEXT: _TEXT,
+            Kind.WHOLE: _WHOLE,
+            Kind.FLOAT: _NUMBER if key in self._numbers else _FLOAT,
+            Kind.FLAG: _FLAG,
+            Kind.TEXTS: _listed(_TEXT),
+        }.get(kind)
+        return "null" if regex is None else f"{regex}|null"
+
+
+def _kind_of(value: Any) -> Kind:
+    if isinstance(value, list):
+        is_texts = all(isinstance(part, str) for part in value)
+        return Kind.TEXTS if is_texts else Kind.OTHER
+    by_type = {str: Kind.TEXT, bool: Kind.FLAG, int: Kind.WHOLE, float: Kind.FLOAT}
+    return by_type.get(type(value), Kind.OTHER)
+
+
+def _anything(depth: int) -> str:
+    """Returns the expression of any value in which lists and objects nest so deep."""
+    scalar = f"{_TEXT}|{_FLOAT}|{_WHOLE}|{_FLAG}|null"
+    if not depth:
+        return scalar
+    inner = f"(?:{_anything(depth - 1)})"
+    pairs = f"{_TEXT}{_SPACE}:{_SPACE}{inner}"
+    members = rf"\{{{_SPACE}(?:{pairs}(?:{_SPACE},{_SPACE}{pairs})*)?{_SPACE}\}}"
+    return f"{scalar}|{_listed(inner)}|{members}"
+
+
+def _listed(value: str) -> str:
+    return rf"\[{_SPACE}(?:{value}(?:{_SPACE},{_SPACE}{value})*)?{_SPACE}\]"
