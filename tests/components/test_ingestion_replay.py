@@ -219,7 +219,7 @@ def test_closed_at_applies_and_the_bounds_of_spans_do_not(tmp_path):
 @pytest.mark.parametrize(
     ("table", "good", "bad"),
     [
-        ("items", {"item_id": "i9", "genres": ["war"], "x": 1}, {"genres": ["war"]}),
+        ("items", {"item_id": "i9", "genres": ["war"]}, {"genres": ["war"]}),
         ("users", {"user_id": "u9", "age": "31"}, {"user_id": "u9", "age": "old"}),
     ],
 )
@@ -227,6 +227,15 @@ def test_side_tables_are_replayed_by_their_own_rules(replays, table, good, bad):
     counts = replays([annotated(good), annotated(bad)], table)
     assert (counts.replayed, counts.left) == (1, 1)
     assert replays.kept == [good]
+
+
+def test_undeclared_columns_are_kept_of_users_and_left_out_of_items(replays):
+    item, user = {"item_id": "i9", "since": "1999"}, {"user_id": "u9", "since": "1999"}
+    replays([item], "items")
+    replays([user], "users")
+    assert {"item_id": "i9"} in replays.kept and user in replays.kept
+    counts = replays([item | {"item_id": ""}], "items")
+    assert lines_of(counts.left_file)[0]["since"] == "1999"
 
 
 def test_many_batches_keep_every_record_and_its_reason(replays, monkeypatch):
