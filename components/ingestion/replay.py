@@ -150,8 +150,9 @@ def replay(
                     continue
                 known.add(digest)
                 passed.write(line)
-                if isinstance(record.get(LETTER), str):
-                    letters.write(record[LETTER])
+                letter = record.get(LETTER)
+                if isinstance(letter, str) and letter.isalnum() and letter.isascii():
+                    letters.write(letter)
         counts.replayed, counts.left = passed.num_lines, left.num_lines
         if counts.left:
             name = f"{left_name.stem}-{left.content_hash}{left_name.suffix}"

@@ -78,6 +78,13 @@ def test_mended_record_is_kept_without_our_keys(replays):
     assert replayed_letters(replays.folder) == {"l" * 16}
 
 
+@pytest.mark.parametrize("letter", ["a\nb", "\ud800", 7, None, ["a"], ""])
+def test_letter_edited_by_hand_does_no_harm(replays, letter):
+    counts = replays([annotated(world.event("e1"), letter)])
+    assert counts.replayed == 1
+    assert replayed_letters(replays.folder) == set()
+
+
 def test_refused_records_are_left_with_their_reason_and_place(replays):
     bad = annotated(world.event("bad", propensity=2), raw="old text")
     counts = replays([annotated(world.event("good")), bad])

@@ -81,6 +81,11 @@ def test_unknown_data_set_is_a_bad_argument(tmp_path):
     check_error(done, 2, "netflix", "movielens-100k")
 
 
+def test_no_dead_letters_to_mend_says_how_to_make_a_run(tmp_path):
+    done = tandem("data", "dead-letters", "--root", str(tmp_path))
+    check_error(done, 1, str(tmp_path), "tandem run")
+
+
 def test_nothing_to_serve_says_how_to_make_a_release(tmp_path):
     done = tandem("serve", "--root", str(tmp_path))
     check_error(done, 1, str(tmp_path), "tandem run")
