@@ -1,0 +1,4 @@
+"""Other ways to do the same work, each run in an environment of its own.
+
+A module here may import what its environment has: nothing of Tandem's packages.
+"""
