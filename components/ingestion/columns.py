@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.ingestion.raw_batch import Column
+from components.ingestion.raw_batch import Column, values_of
 from schemas.events import MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP
 
 Converted = tuple[pa.Array, np.ndarray]
@@ -21,16 +21,37 @@ Converted = tuple[pa.Array, np.ndarray]
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MS = datetime.timedelta(milliseconds=1)
 
+# Forms of text that Arrow reads as the functions of single values do.
+_DATE = (
+    "[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+    "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+)
+_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
+_ZONE = "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+_NUMBERS = (
+    r"\A-?[0-9]{1,15}(?:\.[0-9]{1,17})?(?:[eE][+-]?[0-9]{1,2})?\z",
+    lambda texts: texts.cast(pa.float64()),
+)
+_DIGITS = (r"\A[0-9]{1,18}\z", lambda texts: texts.cast(pa.int64()))
+_ZONED = (
+    rf"\A{_DATE}[T ]{_TIME}{_ZONE}\z",
+    lambda texts: _in_ms(texts.cast(pa.timestamp("us", "UTC"))),
+)
+_LOCAL = (
+    rf"\A{_DATE}(?:[T ]{_TIME})?\z",
+    lambda texts: _in_ms(texts.cast(pa.timestamp("us"))),
+)
+
 
 def to_text(values: Column) -> Converted:
     """Strings; whole numbers become their digits, "" is missing, the rest is wrong."""
     array = _decoded(values)
     if isinstance(array, pa.Array) and (
-        _is_string(array.type) or pa.types.is_integer(array.type)
+        (_is_string(array.type) and is_sound(array)) or pa.types.is_integer(array.type)
     ):
         array, wrong = array.cast(pa.string()), np.zeros(len(array), bool)
     else:
-        array, wrong = _by_value(values, _text, pa.string())
+        array, wrong = _by_value(array, _text, pa.string())
     empty = pc.equal(array, "")
     return pc.if_else(empty, pa.scalar(None, pa.string()), array), wrong
 
@@ -45,14 +66,7 @@ def to_ids(values: Column) -> Converted:
 
 def to_numbers(values: Column) -> Converted:
     """Float64, finite also as the float32 of a tf.Example."""
-    array = _decoded(values)
-    if isinstance(array, pa.Array) and not pa.types.is_boolean(array.type):
-        try:
-            numbers = array.cast(pa.float64())
-            return numbers, ~_true_or_null(_is_finite(numbers))
-        except pa.ArrowException:
-            pass  # some value is no number: find out which
-    numbers, wrong = _by_value(values, _number, pa.float64())
+    numbers, wrong = _float64(_decoded(values))
     return numbers, wrong | ~_true_or_null(_is_finite(numbers))
 
 
@@ -73,15 +87,7 @@ def to_timestamps(values: Column) -> Converted:
 
     A time without a zone is UTC; what is finer than a millisecond is cut off.
     """
-    array = _decoded(values)
-    wrong = np.zeros(len(values), bool)
-    if isinstance(array, pa.Array) and pa.types.is_timestamp(array.type):
-        array = array.cast(pa.timestamp("ms", array.type.tz), safe=False)
-        moments = array.cast(pa.int64())
-    elif isinstance(array, pa.Array) and pa.types.is_integer(array.type):
-        moments, wrong = _int64(array)
-    else:
-        moments, wrong = _moments(values)
+    moments, wrong = _moments(_decoded(values))
     in_range = pc.and_(
         pc.greater_equal(moments, MIN_TIMESTAMP), pc.less_equal(moments, MAX_TIMESTAMP)
     )
@@ -106,21 +112,45 @@ def to_lists(values: Column, separator: str) -> Converted:
     return _by_value(values, listed, pa.list_(pa.string()))
 
 
-def _int64(array: pa.Array) -> Converted:
-    try:
-        return array.cast(pa.int64()), np.zeros(len(array), bool)
-    except pa.ArrowException:  # uint64 beyond int64
-        return _by_value(array, int, pa.int64())
+def _float64(values: Column) -> Converted:
+    if isinstance(values, pa.Array):
+        if _is_string(values.type):
+            return _by_pattern(values, [_NUMBERS], _number, pa.float64())
+        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+            numbers = values.cast(pa.float64(), safe=False)  # the nearest, as float()
+            return numbers, np.zeros(len(values), bool)
+        if pa.types.is_decimal(values.type):
+            return values.cast(pa.float64()), np.zeros(len(values), bool)
+    return _by_value(values, _number, pa.float64())
 
 
 def _moments(values: Column) -> Converted:
-    array = _decoded(values)
-    if isinstance(array, pa.Array) and _is_string(array.type):
-        # A column of digits is the common case of CSV.
-        digits = pc.match_substring_regex(array, r"^[0-9]{1,18}$")
-        if pc.all(digits).as_py() is not False:
-            return array.cast(pa.int64()), np.zeros(len(array), bool)
+    if not isinstance(values, pa.Array):
+        return _by_value(values, _moment, pa.int64())
+    nothing_wrong = np.zeros(len(values), bool)
+    try:
+        if pa.types.is_timestamp(values.type):
+            return _in_ms(values), nothing_wrong
+        if pa.types.is_integer(values.type):
+            return values.cast(pa.int64()), nothing_wrong
+        if pa.types.is_floating(values.type):
+            return values.cast(pa.float64()).cast(pa.int64()), nothing_wrong
+    except pa.ArrowException:  # some are no whole number, or beyond int64
+        return _by_value(values, _moment, pa.int64())
+    if _is_string(values.type):
+        return _by_pattern(values, [_DIGITS, _ZONED, _LOCAL], _moment, pa.int64())
     return _by_value(values, _moment, pa.int64())
+
+
+def _in_ms(times: pa.Array) -> pa.Array:
+    """Returns times as ms since the epoch, rounded down."""
+    ticks = pc.fill_null(times.cast(pa.int64()), 0).to_numpy()
+    if times.type.unit == "s":
+        # Seconds that overflow as ms are as much out of range at the limit.
+        ms = np.clip(ticks, MIN_TIMESTAMP - 1, MAX_TIMESTAMP + 1) * 1000
+    else:
+        ms = ticks // {"ms": 1, "us": 10**3, "ns": 10**6}[times.type.unit]
+    return pa.array(ms, mask=_plain_mask(times.is_null()))
 
 
 def _moment(value: Any) -> int:
@@ -161,11 +191,45 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _by_pattern(
+    texts: pa.Array,
+    forms: list[tuple[str, Callable[[pa.Array], pa.Array]]],
+    convert: Callable[[Any], Any],
+    arrow_type: pa.DataType,
+) -> Converted:
+    """Converts texts of the usual forms all at once, the others one by one.
+
+    Args:
+        texts: of Arrow's string type.
+        forms: (pattern of a form, what converts texts of that form and agrees there
+            with `convert`).
+        convert: what each text means.
+        arrow_type: of the result, with a fixed width.
+    """
+    out = np.zeros(len(texts), arrow_type.to_pandas_dtype())
+    is_set = np.zeros(len(texts), bool)
+    wrong = np.zeros(len(texts), bool)
+    rows = np.flatnonzero(_plain_mask(texts.is_valid()))
+    for pattern, cast in forms:
+        left = texts if len(rows) == len(texts) else texts.take(pa.array(rows))
+        has_form = _plain_mask(pc.match_substring_regex(left, pattern))
+        if has_form.any():
+            known = left if has_form.all() else left.filter(pa.array(has_form))
+            out[rows[has_form]] = cast(known).to_numpy()
+            is_set[rows[has_form]] = True
+            rows = rows[~has_form]
+    if len(rows):
+        others, wrong[rows] = _by_value(texts.take(pa.array(rows)), convert, arrow_type)
+        out[rows] = pc.fill_null(others, 0).to_numpy()
+        is_set[rows] = _plain_mask(others.is_valid())
+    return pa.array(out, arrow_type, mask=~is_set), wrong
+
+
 def _by_value(
     values: Column, convert: Callable[[Any], Any], arrow_type: pa.DataType
 ) -> Converted:
     """Converts value by value; what `convert` refuses is null and wrong."""
-    plain = values.to_pylist() if isinstance(values, pa.Array) else values
+    plain = values_of(values)
     wrong = np.zeros(len(plain), bool)
     out: list[Any] = []
     for row, value in enumerate(plain):
@@ -173,20 +237,43 @@ def _by_value(
         if value is not None:
             try:
                 converted = convert(value)
+            except (ValueError, TypeError, OverflowError):
+                wrong[row] = True
+        out.append(converted)
+    try:
+        return pa.array(out, arrow_type), wrong
+    except (ValueError, TypeError, OverflowError, pa.ArrowException):
+        for row, converted in enumerate(out):  # find those that the type cannot hold
+            try:
                 pa.scalar(converted, arrow_type)
             except (ValueError, TypeError, OverflowError, pa.ArrowException):
-                converted, wrong[row] = None, True
-        out.append(converted)
-    return pa.array(out, arrow_type), wrong
+                out[row], wrong[row] = None, True
+        return pa.array(out, arrow_type), wrong
+
+
+def is_sound(array: pa.Array) -> bool:
+    """Returns whether all text in `array` is UTF-8, which Parquet does not ensure."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _decoded(values: Column) -> Column:
-    """Undoes what only concerns storage: dictionaries, views, all-null types."""
+    """Undoes what only concerns storage: dictionaries, views, all-null types, bytes."""
     if not isinstance(values, pa.Array):
         return values
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    return values.cast(pa.string()) if pa.types.is_null(values.type) else values
+    if pa.types.is_null(values.type) or pa.types.is_string_view(values.type):
+        return values.cast(pa.string())
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        try:
+            return values.cast(pa.string())
+        except pa.ArrowInvalid:  # some are not UTF-8: find out which
+            return values
+    return values
 
 
 def _is_string(arrow_type: pa.DataType) -> bool:
@@ -199,6 +286,7 @@ def _is_plain_list(array: pa.Array) -> bool:
         is_list
         and _is_string(array.type.value_type)
         and array.values.null_count == 0
+        and is_sound(array)
         and not pc.any(pc.equal(array.values, "")).as_py()
     )
 
@@ -209,4 +297,8 @@ def _is_finite(numbers: pa.Array) -> pa.Array:
 
 
 def _true_or_null(mask: pa.Array) -> np.ndarray:
-    return pc.fill_null(mask, True).to_numpy(zero_copy_only=False).astype(bool)
+    return _plain_mask(pc.fill_null(mask, True))
+
+
+def _plain_mask(mask: pa.Array) -> np.ndarray:
+    return mask.to_numpy(zero_copy_only=False).astype(bool)

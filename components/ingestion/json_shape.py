@@ -16,6 +16,7 @@ The expression does not check UTF-8; the caller does.
 
 import collections
 import enum
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -139,6 +140,8 @@ def _kind_of(value: Any) -> Kind:
     if isinstance(value, list):
         is_texts = all(isinstance(part, str) for part in value)
         return Kind.TEXTS if is_texts else Kind.OTHER
+    if isinstance(value, float) and not math.isfinite(value):
+        return Kind.OTHER
     by_type = {str: Kind.TEXT, bool: Kind.FLAG, int: Kind.WHOLE, float: Kind.FLOAT}
     return by_type.get(type(value), Kind.OTHER)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.ingestion import columns, spans
-from components.ingestion.raw_batch import Column, RawBatch
+from components.ingestion.raw_batch import Column, RawBatch, value_of, values_of
 from components.ingestion.settings import DataSettings, Source, SpanSettings
 from components.ingestion.sources import ColumnMap, SourceFile
 from schemas.events import MAX_ID_BYTES, events_schema
@@ -68,6 +68,16 @@ class _Checks:
         found = self._batch.columns.get(self._map.own[name])
         return pa.nulls(len(self._batch.positions)) if found is None else found
 
+    def _value(self, name: str, row: int) -> Any:
+        """Returns one raw value, a number alike whatever its column made of it."""
+        value = self.raw_column(name)[row]
+        if isinstance(value, pa.Scalar):
+            value = value_of(value)
+        is_number = self._map.own[name] in self._map.numbers
+        if is_number and isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value
+
     def refuse(self, wrong: np.ndarray, field: str, rule: str) -> None:
         """Refuses the rows under `wrong` that no earlier rule refused."""
         self._rules.append((field, rule))
@@ -91,7 +101,7 @@ class _Checks:
         ]
         for row in np.flatnonzero(self._failed).tolist():
             field, rule = self._rules[self._failed[row] - 1]
-            seen = _shown(self.raw_column(field)[row])
+            seen = _shown(self._value(field, row))
             letters.append(
                 DeadLetter(
                     int(self._batch.positions[row]),
@@ -283,13 +293,13 @@ def _features(
 
 
 def _extra(values: Column) -> pa.Array:
-    if isinstance(values, pa.Array):
+    if isinstance(values, pa.Array) and columns.is_sound(values):
         return values
     texts = [
         value
         if value is None or isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False)
-        for value in values
+        else json.dumps(value, ensure_ascii=False, default=repr)
+        for value in values_of(values)
     ]
     return pa.array(
         [text and text.encode("utf-8", "backslashreplace").decode() for text in texts],
@@ -304,8 +314,6 @@ def _with_origin(table: pa.Table, batch: RawBatch, file_index: int) -> pa.Table:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, pa.Scalar):
-        value = value.as_py()
     if value is None:
         return "nothing"
     text = ascii(value) if isinstance(value, str | bytes) else repr(value)

@@ -50,6 +50,34 @@ def column(values: list[Any]) -> Column:
         return values
 
 
+class Unreadable:
+    """Stands for a value that Python cannot hold, such as the year 100,000."""
+
+    def __init__(self, error: Exception):
+        self._error = error
+
+    def __repr__(self) -> str:
+        return f"<unreadable: {self._error}>"
+
+
+def value_of(scalar: pa.Scalar) -> Any:
+    """Returns the plain value of an Arrow scalar."""
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        return Unreadable(error)
+
+
+def values_of(values: Column) -> list[Any]:
+    """Returns the plain values of a column."""
+    if not isinstance(values, pa.Array):
+        return values
+    try:
+        return values.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):
+        return [value_of(scalar) for scalar in values]
+
+
 def text_of(data: bytes) -> str:
     """Returns `data` as text, with bytes that are not UTF-8 spelled out."""
     return data.decode("utf-8", "backslashreplace")

@@ -24,6 +24,8 @@ from components.ingestion.raw_batch import (
     Column,
     RawBatch,
     column,
+    text_of,
+    value_of,
 )
 from components.ingestion.settings import Format, Source
 from components.ingestion.sources import ColumnMap, SourceFile, nearest
@@ -111,13 +113,18 @@ def _parquet_batches(
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))
                 positions = np.arange(first, first + len(batch))
 
-                def raw(row: int, batch: pa.RecordBatch = batch) -> str:
-                    return json.dumps(batch.slice(row, 1).to_pylist()[0], default=str)
+                def raw(row: int, columns: dict[str, pa.Array] = columns) -> str:
+                    record = {name: value_of(x[row]) for name, x in columns.items()}
+                    return json.dumps(record, default=_spelled)
 
                 yield RawBatch(columns, positions, raw, [])
                 first += len(batch)
         except (pa.ArrowException, OSError) as error:
             raise parquet_error(path, error) from error
+
+
+def _spelled(value: Any) -> str:
+    return text_of(value) if isinstance(value, bytes) else str(value)
 
 
 def _parquet_handle(path: str) -> Any:

@@ -207,9 +207,10 @@ def _column_map(
     needed = {
         own[name] for name in known if name not in optional or name in source.columns
     }
-    numbers = [name for name in known if name in _NUMBERS]
-    numbers += [x.name for x in features if x.kind is FeatureKind.NUMERIC]
-    return ColumnMap(own, frozenset(needed), frozenset(own[name] for name in numbers))
+    numeric = [x.name for x in features if x.kind is FeatureKind.NUMERIC]
+    others = [name for name in known if name not in (*_NUMBERS, *numeric)]
+    numbers = set(own.values()).difference(own[name] for name in others)
+    return ColumnMap(own, frozenset(needed), frozenset(numbers))
 
 
 def _chosen(
