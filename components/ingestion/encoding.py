@@ -130,9 +130,10 @@ def float_entries(key: str, array: pa.Array) -> pa.Array:
 def int_entries(key: str, array: pa.Array) -> pa.Array:
     """Returns an entry with one int64 >= 0 for each number, b"" for a null."""
     numbers = np.asarray(pc.fill_null(array, 0), np.uint64)
-    groups = numbers[:, None] >> np.arange(0, 70, 7, dtype=np.uint64)  # [n, 10]
+    longest = len(varint(int(numbers.max(initial=0))))
+    places = np.arange(longest)
+    groups = numbers[:, None] >> (7 * places).astype(np.uint64)  # [n, longest]
     num_bytes = np.maximum(1, np.count_nonzero(groups, axis=1))
-    places = np.arange(10)
     is_last = places == num_bytes[:, None] - 1
     digits = (groups & np.uint64(0x7F)).astype(np.uint8) | np.where(
         is_last, 0, 0x80
