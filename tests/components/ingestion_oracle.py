@@ -210,17 +210,18 @@ def replay(accepted, declared, closed_at):
 
 def profiles(accepted, declared, closed_at):
     """Returns user_id -> what serving knows of the user once the log is closed."""
-    capped = replay(accepted, declared, closed_at).capped
+    done = replay(accepted, declared, closed_at)
     out = {}
     for user in {e["user_id"] for e in accepted} | set(declared.users):
         own = [
             event
             for event in in_order(accepted)
-            if event["user_id"] == user and event["event_id"] not in capped
+            if event["user_id"] == user and event["event_id"] not in done.capped
         ]
+        settled = [e for e in own if e["event_id"] not in done.open]
         items = [e["item_id"] for e in own if declared.kind(e)["positive"]]
         out[user] = {
-            "mean_label": smoothed(known_labels(closed_at, own, declared)),
+            "mean_label": smoothed(known_labels(math.inf, settled, declared)),
             "history_item_ids": items[-declared.history_length :],
             "seen_item_ids": items[-2000:],
         }

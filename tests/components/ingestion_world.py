@@ -6,6 +6,7 @@ that a service can: responses, sampled negatives, sessions, caps, spans, context
 
 import datetime
 import json
+import pathlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,6 +72,7 @@ FULL_ITEMS = {
     "i7": {"genres": ["comedy", "war"], "title": None},
 }
 MINUTE = 60_000
+NOWHERE = pathlib.Path("unused")
 FULL = Declared(
     FULL_EVENT_TYPES,
     FULL_ITEMS,
@@ -173,10 +175,13 @@ def users_table():
     return pa.table({"user_id": list(USERS), "age": [v["age"] for v in USERS.values()]})
 
 
+def line_of(record):
+    return (record if isinstance(record, str) else json.dumps(record)) + "\n"
+
+
 def write(folder, lines, name="events.jsonl", items=ITEMS):
     """Writes a log (records or raw text lines) and both side tables."""
-    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
-    (folder / name).write_text("".join(text + "\n" for text in texts))
+    (folder / name).write_text("".join(line_of(record) for record in lines))
     pq.write_table(items_table(items), folder / "items.parquet")
     pq.write_table(users_table(), folder / "users.parquet")
 
