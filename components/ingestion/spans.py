@@ -157,7 +157,7 @@ def snapshot_span(available: Iterable[str], newest: str, place: str) -> str:
     """Returns the newest span of a side table at or before the log's newest one.
 
     Args:
-        available: the spans of the side table.
+        available: the spans of the side table, "" for one without.
         newest: the newest span read of the event log, "" if it has none.
         place: of the side table's path in the config, for messages.
 
@@ -165,7 +165,7 @@ def snapshot_span(available: Iterable[str], newest: str, place: str) -> str:
         IngestionError: if there is none, or one has days and the other numbers.
     """
     spans = sorted(available, key=span_order)
-    if not newest:
+    if not newest or not spans[-1]:
         return spans[-1]
     if spans[0].isdecimal() != newest.isdecimal():
         raise IngestionError(
