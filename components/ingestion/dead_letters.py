@@ -6,8 +6,6 @@ in their place.
 """
 
 import collections
-import contextlib
-import csv
 import dataclasses
 import hashlib
 import io
@@ -20,7 +18,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from components.ingestion import streams
+from components.ingestion.csv_records import CsvReader, CsvRecord
 from components.ingestion.errors import IngestionError
+from components.ingestion.lines import read_lines
+from components.ingestion.records import _tfrecord_object as tfrecord_object
 from components.ingestion.sources import ColumnMap
 
 REASON, FILE, POSITION = "_reason", "_file", "_position"
@@ -28,7 +29,7 @@ LETTER, RAW = "_letter", "_raw"
 _OURS = frozenset((REASON, FILE, POSITION, LETTER, RAW))
 _COLUMNS = ["source", "file", "position", "reason", "raw"]
 _BATCH_LETTERS = 10_000
-_HEADER_BYTES = 1 << 20
+_SPELLED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
 # What JSON allows in a string, but a terminal, an editor or UTF-8 does not.
 _TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -108,8 +109,10 @@ def as_mendable(
     for letter in letters:
         fields = None
         if letter.is_split:
-            # Only CSV is stored as anything but a JSON object.
+            # What is no JSON object is of a CSV file, or a tf.Example.
             fields = parse_object(letter.raw)
+            if fields is None and letter.raw.startswith("\n"):
+                fields = _example_fields(letter.raw)
             if fields is None:
                 if letter.file not in headers:
                     headers[letter.file] = _csv_header(letter.file, columns, delimiter)
@@ -178,12 +181,11 @@ def _csv_header(path: str, columns: ColumnMap, delimiter: str) -> list[str] | No
     try:
         handle = streams.open_stream(path)
         try:
-            start = handle.read(_HEADER_BYTES).decode("utf-8", "surrogateescape")
+            fields = next(_csv_records(handle, delimiter), None)
         finally:
             handle.close()
     except (IngestionError, *streams.READ_ERRORS):
         return None
-    fields = next(_csv_records(start, delimiter), None)
     if not fields:
         return None
     names = [name.strip() for name in fields]
@@ -195,16 +197,33 @@ def _csv_fields(
     raw: str, header: list[str] | None, delimiter: str
 ) -> dict[str, Any] | None:
     """Returns a CSV record by its header's names; an empty field is missing."""
-    records = list(_csv_records(raw, delimiter))
+    records = list(_csv_records(io.BytesIO(raw.encode()), delimiter))
     if header is None or len(records) != 1 or len(records[0]) != len(header):
         return None
     return {name: field or None for name, field in zip(header, records[0], strict=True)}
 
 
-def _csv_records(text: str, delimiter: str) -> Iterator[list[str]]:
-    """Yields the records of a text up to one that is no CSV."""
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    # Lines end where the ingestion cuts them: at "\n" alone.
-    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter)
-    with contextlib.suppress(csv.Error):
-        yield from reader
+def _csv_records(handle: streams.Stream, delimiter: str) -> Iterator[list[str]]:
+    """Yields the fields of each record that has any."""
+    reader = CsvReader(read_lines(handle), delimiter)
+    while reader.has_line():
+        record = reader.read_record()
+        if isinstance(record, CsvRecord):
+            yield record.fields
+        elif record is not None:
+            yield []
+
+
+def _example_fields(raw: str) -> dict[str, Any] | None:
+    """Returns the fields of a tf.Example stored as text, None if it is none.
+
+    Bytes that are not UTF-8 were spelled out when it was stored. Should a string of the
+    record have looked like such a spelling, the lengths within no longer fit.
+    """
+    data = _SPELLED_BYTE.sub(
+        lambda found: bytes([int(found[1], 16)]), raw.encode("utf-8")
+    )
+    try:
+        return tfrecord_object(data)
+    except ValueError:
+        return None

@@ -55,6 +55,27 @@ def write_tfrecord(path):
     path.write_bytes(b"".join(map(tfrecord.framed, records)))
 
 
+def example_of(record):
+    """Returns a serialized tf.Example."""
+    from tensorflow.core.example.example_pb2 import Example
+
+    example = Example()
+    for name, value in record.items():
+        feature = example.features.feature[name]
+        if isinstance(value, str):
+            feature.bytes_list.value.append(value.encode())
+        elif isinstance(value, float):
+            feature.float_list.value.append(value)
+        else:
+            feature.int64_list.value.append(value)
+    return example.SerializeToString()
+
+
+def write_examples(path):
+    records = [example_of(GOOD), example_of(BAD)]
+    path.write_bytes(b"".join(map(tfrecord.framed, records)))
+
+
 def write_gzip(path):
     write_csv(path.with_suffix(""))
     path.write_bytes(gzip.compress(path.with_suffix("").read_bytes()))
@@ -65,6 +86,7 @@ FORMATS = {
     "log.csv": (write_csv, 3),
     "log.parquet": (write_parquet, 2),
     "log.tfrecord": (write_tfrecord, 2),
+    "examples.tfrecord": (write_examples, 2),
     "log.csv.gz": (write_gzip, 3),
 }
 
@@ -78,12 +100,39 @@ def test_record_comes_back_under_the_logs_own_names(tmp_path, name):
     (record,) = mendable(settings_for(path), world.CATALOG, tmp_path / "dead")
     ours = {key: record.pop(key) for key in ("_file", "_position", "_reason")}
     assert ours["_file"] == str(path)
-    assert ours["_position"] == (3 if "csv" in name else 2), position
+    assert ours["_position"] == position
     assert ours["_reason"].startswith("`event_type` should be one of")
     assert len(record.pop("_letter")) == 16
     # A CSV file knows no numbers.
     as_text = {key: str(value) for key, value in BAD.items()}
     assert record == (as_text if "csv" in name else BAD)
+
+
+def test_example_comes_back_to_the_byte_or_stays_raw(tmp_path):
+    path = tmp_path / "log.tfrecord"
+    bad = world.event("x", event_type="share")
+    # Lengths and times that are no UTF-8, an end of line at the end, and a string that
+    # reads like a byte spelled out.
+    records = [
+        bad | {"note": "é" * 200, "timestamp": 1 << 40},
+        bad | {"zz": "\n"},
+        bad | {"note": "a\\xe9b"},
+    ]
+    path.write_bytes(b"".join(tfrecord.framed(example_of(r)) for r in records))
+    settings = world.settings(events={"path": str(path)}, items=None, users=None)
+    first, second, third = mendable(settings, world.CATALOG, tmp_path / "dead")
+    assert records[0].items() <= first.items() and "_raw" not in first
+    assert records[1].items() <= second.items() and "_raw" not in second
+    assert "_raw" in third and "note" not in third
+
+
+def test_binary_ids_of_parquet_come_back_as_text(tmp_path):
+    path = tmp_path / "log.parquet"
+    record = world.event("x", event_type="share", user_id="東京")
+    pq.write_table(pa.Table.from_pylist([record | {"user_id": b"\xe6\x9d\xb1"}]), path)
+    settings = world.settings(events={"path": str(path)}, items=None, users=None)
+    (mended,) = mendable(settings, world.CATALOG, tmp_path / "dead")
+    assert mended["user_id"] == "東"
 
 
 CSV_HEADER = "event_id,timestamp,user_id,item_id,event_type,request_id\n"
