@@ -11,5 +11,9 @@ setup(
     packages=find_packages(
         include=[p for name in PACKAGES for p in (name, f"{name}.*")]
     ),
-    package_data={"pipeline": ["configs/*.yaml"], "schemas": ["*.pbtxt"]},
+    package_data={
+        "components": ["data_report/*.css", "data_report/*.jinja"],
+        "pipeline": ["configs/*.yaml"],
+        "schemas": ["*.pbtxt"],
+    },
 )

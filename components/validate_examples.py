@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from components.comparison import Comparison, Distance, Kind
 from components.gate import Check, GateResult, at_least, at_most, share_at_most
 from components.ingestion.summary import ImpressionFacts, SourceCounts, Summary
-from components.validate_examples_settings import ValidationSettings
+from components.validate_examples_settings import DATA_GATE, ValidationSettings
 from components.visible_text import visible
 from schemas.events import SPLITS
 from schemas.features import LABEL, PROPENSITY
 
-GATE = "validate_examples"
 _NAMED_ANOMALIES = 5
 _SHOWN_ANOMALY = 300  # characters
 
@@ -39,7 +38,7 @@ def validate_examples(
         The result; its checks name the source, the split or the feature.
     """
     return GateResult(
-        GATE,
+        DATA_GATE,
         (
             *_volume_checks(summary, settings),
             *_record_checks(summary, settings),

@@ -3,6 +3,7 @@
 from absl import logging
 from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.component.experimental.annotations import (
     InputArtifact,
     OutputArtifact,
@@ -11,7 +12,13 @@ from tfx.dsl.component.experimental.annotations import (
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.artifacts import GateReport, IngestionSummary
+from components.artifacts import (
+    GateReport,
+    IngestionSummary,
+    StatisticsComparison,
+)
+from components.comparison import COMPARISON_FILE, Comparisons
+from components.data_report.page import PAGE_FILE, DataReport, render
 from components.gate_file import publish_gate
 from components.ingestion.summary import Summary
 from components.validate_examples import validate_examples
@@ -23,9 +30,12 @@ _ANOMALIES_FILE = "SchemaDiff.pb"  # ExampleValidator's name for it
 @component
 def ValidateExamples(
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     summary: InputArtifact[IngestionSummary],
     report: OutputArtifact[GateReport],
     settings_json: Parameter[str],
+    name: Parameter[str],
+    comparison: InputArtifact[StatisticsComparison] = None,
 ) -> None:
     """Blesses the ingested data, or says in `report` why not.
 
@@ -34,15 +44,34 @@ def ValidateExamples(
 
     Args:
         anomalies: of ExampleValidator.
+        statistics: of StatisticsGen; the page shows them.
         summary: of IngestEvents.
-        report: `gate.json` and the custom property `blessed`.
+        report: `gate.json`, `data.html` and the custom property `blessed`.
         settings_json: a `ValidationSettings`.
+        name: of the pipeline, for the page.
+        comparison: of CompareStatistics, where drift or skew has a threshold.
     """
+    found = read_anomalies(anomalies)
+    account = Summary.model_validate_json(_read(summary.uri, "summary.json"))
+    comparisons = (
+        Comparisons.model_validate_json(_read(comparison.uri, COMPARISON_FILE))
+        if comparison is not None
+        else Comparisons()
+    ).comparisons
     result = validate_examples(
-        Summary.model_validate_json(_read(summary.uri, "summary.json")),
-        read_anomalies(anomalies),
+        account,
+        found,
         ValidationSettings.model_validate_json(settings_json),
+        comparisons,
     )
+    splits = artifact_utils.decode_split_names(statistics.split_names)
+    by_split = {
+        split: stats_artifact_utils.load_statistics(statistics, split).proto()
+        for split in splits
+    }
+    page = render(DataReport(name, result, account, by_split, found, comparisons))
+    with FileSystems.create(FileSystems.join(report.uri, PAGE_FILE)) as handle:
+        handle.write(page.encode())
     publish_gate(result, report)
     logging.info("%s", result.reason)
 

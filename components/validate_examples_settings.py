@@ -19,6 +19,8 @@ from schemas.features import (
     FeatureKind,
 )
 
+DATA_GATE = "validate_examples"
+
 _SERVED = {USER_ID: False, ITEM_ID: False, HISTORY: False}  # key -> is a number
 _LOGGED = {
     EVENT_TYPE: False,

@@ -106,14 +106,13 @@ def run(
     from pipeline import display
     from pipeline.layout import Layout
 
-    report = str(Layout(root).report)
     display.show_figures(out, result.figures)
     display.show_accounts(out, result.figures["ingest"], root)
     display.show_gates(out, result.figures["gates"])
     if as_json:
         click.echo(json.dumps(result.figures))
     if result.refused:
-        display.show_refusals(console, result.refused, report)
+        display.show_refusals(console, result.refused, Layout(root))
         sys.exit(REFUSED)
     display.show_next(out, root, result.release)
 

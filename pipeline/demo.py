@@ -51,7 +51,7 @@ def run_demo(root: Path, as_json: bool) -> list[GateResult]:
 
     result = run_with_progress(load_config(DATASET), root, console)
     if result.refused:
-        display.show_refusals(console, result.refused, str(layout.report))
+        display.show_refusals(console, result.refused, layout)
         if as_json:
             click.echo(json.dumps({"figures": result.figures, "recommendations": []}))
         return result.refused

@@ -4,9 +4,12 @@ import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components.gate import GateResult
+from components.validate_examples_settings import DATA_GATE
+from pipeline.layout import Layout
 
 _RETRIEVAL_FIGURES = ("recall@10", "recall@50", "recall@100", "ndcg@10")
 _RETRIEVAL_MODELS = ("two_tower", "item_knn", "popularity", "last_release")
@@ -94,18 +97,23 @@ def show_gates(console: Console, gates: dict) -> None:
     """Prints each gate's answer."""
     for gate in gates.values():
         mark = "[green]passed[/green]" if gate["passed"] else "[red]refused[/red]"
-        console.print(f"  {mark}  {gate['reason']}", highlight=False, soft_wrap=True)
+        # A reason can quote the log, and what looks like markup there is text.
+        reason = escape(gate["reason"])
+        console.print(f"  {mark}  {reason}", highlight=False, soft_wrap=True)
 
 
-def show_refusals(console: Console, refused: list[GateResult], report: str) -> None:
-    """Prints why nothing was pushed."""
-    for gate in refused:
-        console.print(
-            f"[red]Nothing was pushed:[/red] {gate.reason}",
-            highlight=False,
-            soft_wrap=True,
+def show_refusals(console: Console, refused: list[GateResult], layout: Layout) -> None:
+    """Prints why nothing was pushed, and where to read more."""
+    lines = [
+        *(f"[red]Nothing was pushed:[/red] {escape(gate.reason)}" for gate in refused),
+        f"The full report is in {layout.report}.",
+    ]
+    if any(gate.gate == DATA_GATE for gate in refused):
+        lines.append(
+            f"The data, feature by feature: open {layout.data_report} in a browser."
         )
-    console.print(f"The full report is in {report}.", highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def show_accounts(console: Console, ingest: dict, root: Path) -> None:

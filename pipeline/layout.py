@@ -44,6 +44,11 @@ class Layout:
         return self.root / "report" / "metrics.json"
 
     @property
+    def data_report(self) -> Path:
+        """The data gate's page of the latest run, for a browser."""
+        return self.root / "report" / "data.html"
+
+    @property
     def log(self) -> Path:
         """What TFX and Beam logged."""
         return self.root / "run.log"

@@ -19,11 +19,12 @@ from components.gate import GateResult
 from components.ingestion.replay import REPLAYED_FILES
 from components.ingestion.settings import Source
 from components.ingestion.sources import input_fingerprint, sources_of
+from components.serving_examples import serving_fingerprint
 from pipeline.config import TandemConfig
 from pipeline.last_release import LastReleaseStrategy
 from pipeline.layout import Layout
 from pipeline.pipeline import RANKER, Surroundings, create_pipeline
-from pipeline.report import collect_figures, read_gates
+from pipeline.report import collect_figures, copy_data_report, read_gates
 from pipeline.run_state import StageRun, read_run
 from serving.release_layout import list_releases
 
@@ -62,7 +63,8 @@ def run_pipeline(
 
     Raises:
         ConfigError: if the curated schema is missing.
-        IngestionError: if the log is missing, empty or unreadable as a whole.
+        IngestionError: if the log, or what was served where skew is measured, is
+            missing, empty or unreadable as a whole.
     """
     started = time.monotonic()
     layout = Layout(root.resolve())
@@ -80,6 +82,7 @@ def run_pipeline(
             serving_root=str(layout.serving),
             schema_file=str(_place_schema(config, layout)),
             input_fingerprint=input_fingerprint(config.data),
+            serving_fingerprint=serving_fingerprint(config.gates.data),
             # Where the serving folder was emptied, no cached push will do.
             newest_release=str(releases[-1]) if releases else f"none at {run_id}",
             metadata_connection_config=connection,
@@ -97,13 +100,14 @@ def run_pipeline(
     }
     layout.report.parent.mkdir(parents=True, exist_ok=True)
     layout.report.write_text(json.dumps(figures, indent=2) + "\n")
+    copy_data_report(stages, layout.data_report)
     (layout.report.parent / "config.json").write_text(config.model_dump_json(indent=2))
     refused = [gate for gate in read_gates(stages) if not gate.passed]
     return RunResult(stages, refused, figures, figures.get("release"))
 
 
 def with_absolute_paths(config: TandemConfig, root: Path) -> TandemConfig:
-    """Returns the config with the log's relative paths started at `root`."""
+    """Returns the config with its relative paths of data started at `root`."""
 
     def absolute(path: str | None) -> str | None:
         return path if path is None or "://" in path else str(root / path)
@@ -117,7 +121,10 @@ def with_absolute_paths(config: TandemConfig, root: Path) -> TandemConfig:
         )
         for table, source in sources_of(config.data).items()
     }
-    return _with_sources(config, changed)
+    served = absolute(config.gates.data.serving_examples)
+    data_gate = config.gates.data.model_copy(update={"serving_examples": served})
+    gates = config.gates.model_copy(update={"data": data_gate})
+    return _with_sources(config, changed).model_copy(update={"gates": gates})
 
 
 def with_replayed(config: TandemConfig, layout: Layout) -> TandemConfig:

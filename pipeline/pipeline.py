@@ -14,10 +14,12 @@ from tfx.dsl.components.base.base_node import BaseNode
 
 from components.artifacts import Release
 from components.build_index_component import BuildIndex
+from components.compare_statistics_component import CompareStatistics
 from components.evaluate_ranking_component import EvaluateRanking
 from components.evaluate_retrieval_component import EvaluateRetrieval
 from components.export_recommender import ExportSettings
 from components.export_recommender_component import ExportRecommender
+from components.feature_statistics import statistics_options
 from components.gate_file import BLESSED
 from components.ingest_events_component import IngestEvents
 from components.push_release_component import PushRelease
@@ -38,6 +40,8 @@ class Surroundings:
         serving_root: where releases are pushed.
         schema_file: the curated schema; its path must change when its content does.
         input_fingerprint: changes when the log does; see `sources.input_fingerprint`.
+        serving_fingerprint: changes when what was served does; read where skew is
+            measured.
         newest_release: what the serving root holds; changes when a push is due again.
         metadata_connection_config: of ML Metadata; None leaves it to the orchestrator.
         last_release_strategy: which release the gates compare with.
@@ -47,6 +51,7 @@ class Surroundings:
     serving_root: str
     schema_file: str
     input_fingerprint: str
+    serving_fingerprint: str = ""
     newest_release: str = ""
     metadata_connection_config: Any = None
     last_release_strategy: type = tfx.dsl.experimental.LatestArtifactStrategy
@@ -66,17 +71,36 @@ def create_pipeline(
         catalog_json=catalog_json,
         input_fingerprint=surroundings.input_fingerprint,
     )
-    statistics = tfx.components.StatisticsGen(examples=ingest.outputs["impressions"])
+    statistics = tfx.components.StatisticsGen(
+        examples=ingest.outputs["impressions"], stats_options=statistics_options()
+    )
     schema = tfx.components.ImportSchemaGen(schema_file=surroundings.schema_file)
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
+    nodes = [last_release, ingest, statistics, schema, validator]
+    settings_json = config.gates.data.model_dump_json()
+    compared = {}
+    if config.gates.data.drift or config.gates.data.skew:
+        comparison = CompareStatistics(
+            impressions=ingest.outputs["impressions"],
+            statistics=statistics.outputs["statistics"],
+            schema=schema.outputs["schema"],
+            summary=ingest.outputs["summary"],
+            settings_json=settings_json,
+            serving_fingerprint=surroundings.serving_fingerprint,
+        )
+        nodes.append(comparison)
+        compared = {"comparison": comparison.outputs["comparison"]}
     data_gate = ValidateExamples(
         anomalies=validator.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
         summary=ingest.outputs["summary"],
-        settings_json=config.gates.data.model_dump_json(),
+        settings_json=settings_json,
+        name=config.name,
+        **compared,
     )
-    nodes = [last_release, ingest, statistics, schema, validator, data_gate]
+    nodes.append(data_gate)
     with tfx.dsl.Cond(is_blessed(data_gate)):
         transform = tfx.components.Transform(
             # Impressions hold every labelled row, whatever the answer was: an item that

@@ -1,8 +1,11 @@
 """The figures of a run in one file: `<root>/report/metrics.json`."""
 
 import json
+import shutil
 from pathlib import Path
 
+from components.comparison import COMPARISON_FILE
+from components.data_report.page import PAGE_FILE
 from components.gate import GateResult
 from components.gate_file import read_gate
 from pipeline.run_state import StageRun
@@ -25,6 +28,13 @@ def read_gates(stages: dict[str, StageRun]) -> list[GateResult]:
     ]
 
 
+def copy_data_report(stages: dict[str, StageRun], path: Path) -> None:
+    """Copies the data gate's page of a run to where a person looks for it."""
+    if "ValidateExamples" in stages:
+        folder = Path(stages["ValidateExamples"].outputs["report"])
+        shutil.copyfile(folder / PAGE_FILE, path)
+
+
 def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
     """Returns every figure of a run; a stage that did not run leaves its part out.
 
@@ -33,13 +43,17 @@ def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
         ranker: the ranking model's name in its evaluation.
 
     Returns:
-        {"ingest", "retrieval", "index", "ranking", "serving", "gates", "release"}.
+        {"ingest", "distances", "retrieval", "index", "ranking", "serving", "gates", "release"}.
     """
     figures: dict = {}
     if "IngestEvents" in stages:
         figures["ingest"] = _read_json(
             stages["IngestEvents"].outputs["summary"], "summary.json"
         )
+    if "CompareStatistics" in stages:
+        figures["distances"] = _read_json(
+            stages["CompareStatistics"].outputs["comparison"], COMPARISON_FILE
+        )["comparisons"]
     if "EvaluateRetrieval" in stages:
         figures["retrieval"] = _metrics(stages["EvaluateRetrieval"])
     if "EvaluateRanking" in stages:
