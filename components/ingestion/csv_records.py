@@ -71,7 +71,7 @@ class CsvReader:
                 yield taken[-1]
 
         fault = ""
-        position = self.lines.first + self.row
+        position = self.lines.first + self.row if self.has_line() else 0
         try:
             fields = next(csv.reader(texts(), delimiter=self._delimiter), [])
         except csv.Error as error:

@@ -26,6 +26,8 @@ Parse = Callable[[bytes], dict[str, Any] | None]
 _OBJECT_RULE = "the record should be one object of named values, in UTF-8"
 _SAMPLE = 200  # records from which a shape is learnt
 _ODD_SHARE = 0.01  # of records without it, above which it is learnt anew
+_MAX_DIGITS = 4300  # what Python reads as one number
+_MANY_DIGITS = "[0-9]{1000}"
 _MIN_RECORDS = 64  # fewer are not worth a search for the one that Arrow refuses
 
 
@@ -64,8 +66,7 @@ def object_batches(
         if isinstance(part, BrokenRecord):
             yield RawBatch({}, np.array([], np.int64), str, [part])
             continue
-        for begin in range(0, len(part), batch_records):
-            lines = part.slice(begin, min(begin + batch_records, len(part)))
+        for lines in part.in_parts(batch_records):
             odd = np.arange(len(lines))
             if column_map is not None:
                 if shape is None:
@@ -145,11 +146,16 @@ def _read_json(lines: Lines, rows: np.ndarray, schema: pa.Schema) -> pa.Table | 
 
 
 def _has_shape(lines: Lines, shape: JsonShape) -> np.ndarray:
-    try:
-        matched = pc.match_substring_regex(lines.as_array(), shape.pattern)
-    except pa.ArrowInvalid:  # the expression is too large
+    if not shape.is_known:
         return np.zeros(len(lines), bool)
-    return matched.to_numpy(zero_copy_only=False) & lines.is_utf8()
+    array = lines.as_array()
+    matched = pc.match_substring_regex(array, shape.pattern)
+    has_shape = matched.to_numpy(zero_copy_only=False) & lines.is_utf8()
+    long = np.flatnonzero(np.diff(lines.offsets) > _MAX_DIGITS)
+    if len(long):
+        many = pc.match_substring_regex(array.take(pa.array(long)), _MANY_DIGITS)
+        has_shape[long] &= ~many.to_numpy(zero_copy_only=False)
+    return has_shape
 
 
 def _sampled(lines: Lines, rows: np.ndarray, parse: Parse) -> list[dict[str, Any]]:

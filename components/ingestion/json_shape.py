@@ -6,12 +6,14 @@ type that the schema gives it; of such lines Arrow's reader and Python's say the
 
 * No text looks like anything else: the schema names the type, so nothing is inferred.
 * Escapes are well-formed, surrogates come in pairs, control characters do not occur.
-* Whole numbers fit 64 bits. Where a whole number may stand in a column of fractions, it
-  fits 53 and is not -0. Exponents neither overflow nor underflow; NaN is not matched.
-* Every key is one that was seen before, spelled plainly. A key that occurs twice is an
-  error to Arrow, which never goes unnoticed.
+* A whole number beyond 64 bits is an error to Arrow, which never goes unnoticed. Where
+  a whole number may stand in a column of fractions, it fits 53 bits and is not -0.
+  Exponents neither overflow nor underflow; NaN is not matched.
+* Keys are spelled without escapes, so that none passes for another. A key that is
+  wanted and occurs twice is an error to Arrow.
 
-The expression does not check UTF-8; the caller does.
+The expression does not check UTF-8, nor for the thousands of digits that Python refuses
+to read as a number; the caller does.
 """
 
 import collections
@@ -33,14 +35,15 @@ _ESCAPED = (
     rf"|[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}}))"
 )
 _TEXT = rf'"(?:[^"\\\x00-\x1f]|{_ESCAPED})*"'
-_WHOLE = r"-?(?:0|[1-9][0-9]{0,17})"
-_FRACTION = r"\.[0-9]{1,40}"
+_WHOLE = r"-?(?:0|[1-9][0-9]*)"
+_FRACTION = r"\.[0-9]+"
 _EXPONENT = r"[eE][+-]?[0-9]{1,2}"
 _FLOAT = rf"{_WHOLE}(?:{_FRACTION}(?:{_EXPONENT})?|{_EXPONENT})"
 _NUMBER = rf"(?:{_FLOAT}|0|-?[1-9][0-9]{{0,14}})"
 _FLAG = "true|false"
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_ .:/@$#-]{1,200}")
-_MAX_KEYS = 200  # more make an expression that costs more than it saves
+_UNPLAIN = r'"\\\x00-\x1f'  # what a text holds only behind an escape
+_MAX_PATTERN = 40_000  # characters; a longer expression costs more than it saves
+_NESTED = 2  # levels of lists and objects in values that are not read
 
 
 class Kind(enum.Enum):
@@ -76,8 +79,16 @@ class JsonShape:
         self._wanted = frozenset(column_map.own.values())
         self._numbers = column_map.numbers
         self._kinds: dict[str, Kind | None] = {}  # None: only null was seen
+        self._plain = [x for x in self._wanted if not re.search(f"[{_UNPLAIN}]", x)]
+        self._other_key = f'"{_other_than(self._plain)}'
+        self._depth = 0  # of lists and objects in values that are not read
         self.pattern = ""
         self.schema = pa.schema([])
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an expression worth its cost."""
+        return len(self.pattern) <= _MAX_PATTERN
 
     def learn(self, records: Sequence[dict[str, Any]], share: float = 1.0) -> None:
         """Goes by what most of the recent records hold.
@@ -89,40 +100,41 @@ class JsonShape:
         seen: dict[str, collections.Counter[Kind]] = {}
         for record in records:
             for key, value in record.items():
-                if _PLAIN_KEY.fullmatch(key) is None:
+                if key not in self._wanted:
+                    if isinstance(value, list | dict):
+                        self._depth = _NESTED
                     continue
                 kinds = seen.setdefault(key, collections.Counter())
                 if value is not None:
                     kinds[_kind_of(value)] += 1
         usual = len(records) * (1 - share) / share  # records that have the shape
-        for key, kinds in seen.items():
+        for key in seen.keys() & self._plain:
+            kinds = seen[key]
             known = self._kinds.get(key)
             if known is not None:
                 kinds[known] += usual
-            if key in self._kinds or len(self._kinds) < _MAX_KEYS:
-                self._kinds[key] = self._most_frequent(key, kinds)
+            self._kinds[key] = self._most_frequent(key, kinds)
         self._build()
 
     def _most_frequent(self, key: str, kinds: collections.Counter[Kind]) -> Kind | None:
         if key in self._numbers and kinds[Kind.FLOAT]:  # which take whole ones as well
             kinds[Kind.FLOAT] += kinds[Kind.WHOLE]
-        if key not in self._wanted and (kinds[Kind.TEXTS] or kinds[Kind.OTHER]):
-            return Kind.OTHER
         return max(kinds, key=lambda kind: kinds[kind]) if kinds else None
 
     def _build(self) -> None:
-        members, fields = [], []
+        members = [f"{self._other_key}{_SPACE}:{_SPACE}(?:{_anything(self._depth)})"]
         for key, kind in self._kinds.items():
-            if key in self._wanted:
-                fields.append(pa.field(key, _TYPES.get(kind, pa.null())))
-                value = self._value(key, kind)
-            else:
-                value = _anything(2 if kind is Kind.OTHER else 0)
+            value = self._value(key, kind)
             members.append(f'"{re.escape(key)}"{_SPACE}:{_SPACE}(?:{value})')
         member = f"(?:{'|'.join(members)})"
-        pairs = f"{member}(?:{_SPACE},{_SPACE}{member})*" if members else ""
+        pairs = f"{member}(?:{_SPACE},{_SPACE}{member})*"
         self.pattern = rf"\A{_SPACE}\{{{_SPACE}(?:{pairs})?{_SPACE}\}}[ \t\r]*\n?\z"
-        self.schema = pa.schema(fields)
+        self.schema = pa.schema(
+            [
+                pa.field(key, _TYPES.get(kind, pa.null()))
+                for key, kind in self._kinds.items()
+            ]
+        )
 
     def _value(self, key: str, kind: Kind | None) -> str:
         """Returns the expression of a wanted value; what has no type is only null."""
@@ -144,6 +156,20 @@ def _kind_of(value: Any) -> Kind:
         return Kind.OTHER
     by_type = {str: Kind.TEXT, bool: Kind.FLAG, int: Kind.WHOLE, float: Kind.FLOAT}
     return by_type.get(type(value), Kind.OTHER)
+
+
+def _other_than(keys: list[str]) -> str:
+    """Returns the expression of any key but `keys`, from behind its opening quote."""
+    ends = [] if "" in keys else ['"']
+    by_first: dict[str, list[str]] = {}
+    for key in keys:
+        if key:
+            by_first.setdefault(key[0], []).append(key[1:])
+    firsts = "".join(re.escape(first) for first in sorted(by_first))
+    ends.append(f'[^{_UNPLAIN}{firsts}][^{_UNPLAIN}]*"')
+    for first, rests in sorted(by_first.items()):
+        ends.append(re.escape(first) + _other_than(rests))
+    return f"(?:{'|'.join(ends)})"
 
 
 def _anything(depth: int) -> str:

@@ -1,6 +1,7 @@
 """Lines of a stream, many at a time."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,6 +42,13 @@ class Lines:
 
     def slice(self, begin: int, end: int) -> "Lines":
         return Lines(self.data, self.offsets[begin : end + 1], self.first + begin)
+
+    def in_parts(self, most: int) -> "Iterator[Lines]":
+        """Yields the lines in parts of about one size, of at most `most` lines."""
+        number = -(-len(self) // most)
+        bounds = [len(self) * i // number for i in range(number + 1)]
+        for begin, end in itertools.pairwise(bounds):
+            yield self.slice(begin, end)
 
     def as_array(self) -> pa.Array:
         """Returns the lines as an Arrow array, without a copy and without a check."""
@@ -93,16 +101,16 @@ def read_lines(
             break
         size = None if size is None else size - len(chunk)
         if length > MAX_RECORD_BYTES:  # a line of which only the start is kept
-            ended = chunk.find(b"\n") + 1
-            length += ended or len(chunk)
-            if not ended:
+            end = chunk.find(b"\n") + 1
+            length += end or len(chunk)
+            if not end:
                 continue
             yield _too_long(number, length, b"".join(rest))
-            number, rest, length, chunk = number + 1, [], 0, chunk[ended:]
+            number, rest, length, chunk = number + 1, [], 0, chunk[end:]
         cut = chunk.rfind(b"\n") + 1
         if cut:
             lines = _split(b"".join([*rest, chunk[:cut]]), number)
-            yield lines
+            yield from _without_too_long(lines)
             number, rest, length = number + len(lines), [], 0
         rest.append(chunk[cut:])
         length += len(chunk) - cut
@@ -111,7 +119,7 @@ def read_lines(
     if length > MAX_RECORD_BYTES:
         yield _too_long(number, length, b"".join(rest))
     elif length:
-        yield _split(b"".join(rest), number)
+        yield from _without_too_long(_split(b"".join(rest), number))
 
 
 def joined(records: list[bytes], first: int) -> Lines:
@@ -124,6 +132,19 @@ def joined(records: list[bytes], first: int) -> Lines:
 def damage(position: int, error: Exception, rest: bytes) -> BrokenRecord:
     """Returns the record at which a file turned out to be damaged."""
     return BrokenRecord(position, _WHOLE_RULE, f"damage: {error}", text_of(rest))
+
+
+def _without_too_long(lines: Lines) -> Iterator[Lines | BrokenRecord]:
+    lengths = np.diff(lines.offsets)
+    begin = 0
+    for index in np.flatnonzero(lengths > MAX_RECORD_BYTES).tolist():
+        if index > begin:
+            yield lines.slice(begin, index)
+        start = lines.line(index)[:_KEPT_BYTES]
+        yield _too_long(lines.first + index, int(lengths[index]), start)
+        begin = index + 1
+    if len(lines) > begin:
+        yield lines.slice(begin, len(lines))
 
 
 def _too_long(position: int, length: int, start: bytes) -> BrokenRecord:
