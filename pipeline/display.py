@@ -1,5 +1,6 @@
 """What a person sees on the terminal: progress, tables of figures and of items."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def show_accounts(console: Console, ingest: dict, root: Path) -> None:
     if ingest.get("capped_events"):
         console.print(
             f"  capped: {ingest['capped_events']:,} events of "
-            f"{ingest['capped_users']:,} users beyond the daily limit give no rows",
+            f"{ingest['capped_users']:,} user(s) beyond the daily limit give no rows",
             highlight=False,
             soft_wrap=True,
         )
@@ -150,7 +151,7 @@ def show_accounts(console: Console, ingest: dict, root: Path) -> None:
     for name in refused:
         console.print(
             f"  dead letters of {name}, by reason: tandem data dead-letters --root "
-            f"{root} --table {name}",
+            f"{shlex.quote(str(root))} --table {name}",
             highlight=False,
             soft_wrap=True,
         )

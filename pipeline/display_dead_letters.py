@@ -25,8 +25,8 @@ def show_export(
     if counts.replayed:
         _say(
             console,
-            f"{counts.replayed:,} dead letters of {table} were mended and replayed "
-            "before; --all shows them too.",
+            f"Mended and replayed before: {counts.replayed:,} of {table}; --all shows them "
+            "too.",
         )
     if not counts.exported:
         other = "other " if counts.replayed else ""
@@ -36,7 +36,7 @@ def show_export(
         )
         return
     shown = Table(
-        title=f"{counts.exported:,} dead letters of {table}", title_justify="left"
+        title=f"Dead letters of {table}: {counts.exported:,}", title_justify="left"
     )
     shown.add_column("reason", overflow="fold")
     shown.add_column("records", justify="right")
@@ -53,12 +53,12 @@ def show_export(
     if output is None:
         _say(console, f"Next: tandem data dead-letters {at_root} --output dead.jsonl")
         return
-    _say(console, f"Wrote {counts.exported:,} records to {output}.")
+    _say(console, f"Wrote them to {output}.")
     if counts.unsplit:
         _say(
             console,
-            f"{counts.unsplit:,} could not be split into fields: give them fields in "
-            "place of `_raw`.",
+            f"Not split into fields: {counts.unsplit:,}. Give them fields in place of "
+            "`_raw`.",
         )
     is_shipped = (CONFIG_DIR / f"{config_name}.yaml").is_file()
     config = config_name if is_shipped else "CONFIG.yaml"
@@ -81,13 +81,11 @@ def show_replay(
         arguments: the config and root options, as typed.
     """
     if counts.file:
-        _say(console, f"{counts.replayed:,} records of {table} pass: {counts.file}")
+        _say(console, f"Passed: {counts.replayed:,} of {table}, kept in {counts.file}")
     if counts.known:
-        _say(
-            console, f"{counts.known:,} were replayed before, and are not added again."
-        )
+        _say(console, f"Replayed before, and not added again: {counts.known:,}")
     if counts.left:
-        shown = Table(title=f"{counts.left:,} still refused", title_justify="left")
+        shown = Table(title=f"Still refused: {counts.left:,}", title_justify="left")
         shown.add_column("reason", overflow="fold")
         shown.add_column("records", justify="right")
         for rule, count in counts.rules.most_common():
@@ -96,8 +94,7 @@ def show_replay(
         if counts.unmended:
             _say(
                 console,
-                f"{counts.unmended:,} of them are not mended: they have `_raw`, and no "
-                "fields.",
+                f"Not mended, with `_raw` and no fields: {counts.unmended:,} of them.",
             )
         chosen = "" if table == "events" else f" --table {table}"
         _say(

@@ -67,7 +67,7 @@ def config_of(root, *overrides):
 
 def test_reasons_are_shown_with_the_next_step(root):
     said = data("dead-letters", "--root", root)
-    assert "4 dead letters of events" in said
+    assert "Dead letters of events: 4" in said
     assert "`propensity` should lie in (0, 1]" in said
     assert "events.jsonl:4" in said
     assert f"Next: tandem data dead-letters --root {root} --output dead.jsonl" in said
@@ -86,8 +86,8 @@ def test_export_mend_replay_and_read_again(root):
     records[2]["propensity"] = 0.25
     rewrite(path, records)
     said = data("replay-dead-letters", *config_of(root), path, code=1)
-    assert "2 records of events pass" in said and "2 still refused" in said
-    assert "1 of them are not mended" in said
+    assert "Passed: 2 of events" in said and "Still refused: 2" in said
+    assert "no fields: 1 of them" in said
     assert (
         f"Next: tandem run --config {root.parent / 'shop.yaml'} --root {root}" in said
     )
@@ -98,12 +98,12 @@ def test_export_mend_replay_and_read_again(root):
     assert [row["event_id"] for row in accepted] == ["good", "shared", "p"]
     # Of these, the export leaves out what was mended.
     said = data("dead-letters", "--root", root)
-    assert "2 dead letters of events" in said
-    assert "2 dead letters of events were mended and replayed before" in said
-    assert "4 dead letters" in data("dead-letters", "--root", root, "--all")
+    assert "Dead letters of events: 2" in said
+    assert "Mended and replayed before: 2 of events" in said
+    assert "Dead letters of events: 4" in data("dead-letters", "--root", root, "--all")
     # What was left is mended in its turn, under one more name of the same kind.
     rewrite(left, [json.loads(line) for line in left.read_text().splitlines()][:1])
-    assert "1 still refused" in data(
+    assert "Still refused: 1" in data(
         "replay-dead-letters", *config_of(root), left, code=1
     )
     names = {path.name for path in root.parent.glob("dead*")}
@@ -114,11 +114,11 @@ def test_stored_letters_are_replayed_against_the_present_config(root):
     types = EVENT_TYPES | {"share": {"reward": 2}}
     write_config(root.parent, event_types=types)
     said = data("replay-dead-letters", *config_of(root), code=1)
-    assert "1 records of events pass" in said and "3 still refused" in said
+    assert "Passed: 1 of events" in said and "Still refused: 3" in said
     (left,) = Layout(root).left("shop").glob("*.jsonl")
     assert len(left.read_text().splitlines()) == 3
     again = data("replay-dead-letters", *config_of(root), code=1)
-    assert "1 were replayed before" in again
+    assert "not added again: 1" in again
     (kept,) = Layout(root).replayed("shop", "events").glob("*.jsonl")
     assert len(kept.read_text().splitlines()) == 1
 
@@ -149,7 +149,7 @@ def test_json_says_it_all_in_one_object(root):
 
 def test_export_never_overwrites_a_file_that_is_being_mended(root):
     path, records = export(root)
-    assert "Wrote 4 records" in data("dead-letters", "--root", root, "--output", path)
+    assert "Wrote them" in data("dead-letters", "--root", root, "--output", path)
     rewrite(path, records[:1])
     said = data("dead-letters", "--root", root, "--output", path, code=2)
     assert "half mended" in said
@@ -183,9 +183,9 @@ def test_latest_ingestion_counts_of_the_root_and_of_the_config(root):
     (root / "other").mkdir()
     (root / "other" / "e.jsonl").write_text("{oops\n{oops\n")
     ingest(root, other)
-    assert "2 dead letters" in data("dead-letters", "--root", root)
+    assert "Dead letters of events: 2" in data("dead-letters", "--root", root)
     said = data("replay-dead-letters", *config_of(root), code=1)
-    assert "4 still refused" in said
+    assert "Still refused: 4" in said
 
 
 def test_table_that_is_not_there_is_named(root):
@@ -204,7 +204,7 @@ def test_config_that_reads_replayed_files_from_elsewhere_is_refused(root):
 def test_next_step_repeats_the_overrides(root):
     override = "data.event_types.share.reward=2"
     said = data("replay-dead-letters", *config_of(root, "--set", override), code=1)
-    assert f"--set {override}" in said and "1 records of events pass" in said
+    assert f"--set {override}" in said and "Passed: 1 of events" in said
 
 
 def test_run_reads_replayed_files_of_its_own_config_alone(root):

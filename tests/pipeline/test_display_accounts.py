@@ -63,7 +63,7 @@ def test_responses_and_caps_are_told_where_there_are_any():
     text = "\n".join(shown({}, responses=responses, capped_events=900, capped_users=2))
     assert "1,234 joined" in text and "5 orphans" in text
     assert "1,200 answered, 7 open" in text
-    assert "capped: 900 events of 2 users" in text
+    assert "capped: 900 events of 2 user(s)" in text
 
 
 def test_dead_letters_say_how_to_see_them():
