@@ -28,7 +28,7 @@ REASON, FILE, POSITION = "_reason", "_file", "_position"
 LETTER, RAW = "_letter", "_raw"
 _OURS = frozenset((REASON, FILE, POSITION, LETTER, RAW))
 _COLUMNS = ["source", "file", "position", "reason", "raw"]
-_BATCH_LETTERS = 10_000
+_BATCH_LETTERS = 1_000  # a raw record may be large
 _SPELLED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
 # What JSON allows in a string, but a terminal, an editor or UTF-8 does not.
 _TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
