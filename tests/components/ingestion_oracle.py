@@ -218,10 +218,14 @@ def profiles(accepted, declared, closed_at):
             for event in in_order(accepted)
             if event["user_id"] == user and event["event_id"] not in done.capped
         ]
-        settled = [e for e in own if e["event_id"] not in done.open]
+        labels = [
+            outcome(event, window_of(event, own, declared), declared)["label"][0]
+            for event in own
+            if declared.is_labelled(event) and event["event_id"] not in done.open
+        ]
         items = [e["item_id"] for e in own if declared.kind(e)["positive"]]
         out[user] = {
-            "mean_label": smoothed(known_labels(math.inf, settled, declared)),
+            "mean_label": smoothed(labels),
             "history_item_ids": items[-declared.history_length :],
             "seen_item_ids": items[-2000:],
         }

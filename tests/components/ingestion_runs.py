@@ -17,6 +17,7 @@ from components.ingestion import tables, tfrecord
 from components.ingestion.parsing import SOURCE_FILE, SOURCE_POSITION, parse_events
 from components.ingestion.pipeline import ingest
 from components.ingestion.plan import Plan
+from components.ingestion.profiles import user_profiles
 from components.ingestion.raw_batch import RawBatch, column
 from components.ingestion.rows import ShardRows
 from components.ingestion.settings import Format
@@ -36,6 +37,7 @@ class Outcome:
 
     rows: dict
     dead: list  # (file, number of the record in it), both from 0
+    profiles: dict  # user_id -> statistics and histories
 
 
 def raw_batch(records):
@@ -77,10 +79,11 @@ def replayed(log, catalog=world.FULL_CATALOG):
     whole = tables.concat(map(tables.to_bytes, parts[1:]), parts[0])
     unique = tables.without_duplicates(whole, ("event_id", "timestamp"))
     unique = unique.drop_columns([SOURCE_FILE, SOURCE_POSITION])
-    return Outcome(_shard_rows(unique, plan, log), dead)
+    rows, profiles = _by_shard(unique, plan, log)
+    return Outcome(rows, dead, profiles)
 
 
-def _shard_rows(events, plan, log):
+def _by_shard(events, plan, log):
     cuts = split_cuts(events["timestamp"].to_numpy(), plan.settings.split)
     items = world.items_table(log.declared.items).select(
         items_schema(plan.catalog).names
@@ -88,10 +91,17 @@ def _shard_rows(events, plan, log):
     users = world.users_table().select(users_schema(plan.catalog).names)
     users_of = dict(tables.partition(users, "user_id", plan.num_shards))
     out = {(name, split): {} for name in EXAMPLES for split in SPLITS}
-    for shard, part in tables.partition(events, "user_id", plan.num_shards):
+    parts = dict(tables.partition(events, "user_id", plan.num_shards))
+    profiles = {}
+    for shard in range(plan.num_shards):
+        part = shard_events(
+            parts.get(shard, events.slice(0, 0)), plan.settings, plan.closed_at(cuts)
+        )
+        shard_users = users_of.get(shard, users.slice(0, 0))
+        profiles |= profiles_of(user_profiles(part, shard_users, plan.catalog))
         shard_rows = ShardRows(
-            shard_events(part, plan.settings, plan.closed_at(cuts)),
-            users_of.get(shard, users.slice(0, 0)),
+            part,
+            shard_users,
             items.cast(items_schema(plan.catalog)),
             plan.settings,
             plan.catalog,
@@ -101,7 +111,13 @@ def _shard_rows(events, plan, log):
             for name, mask in zip(EXAMPLES, masks, strict=True):
                 for example in chunk.examples.filter(mask).to_pylist():
                     _add(out[name, chunk.split], oracle.decoded(example))
-    return out
+    return out, profiles
+
+
+def profiles_of(table):
+    """Returns user_id -> the profile without the columns of the users table."""
+    rows = table.drop_columns(["age"]).to_pylist()
+    return {row.pop("user_id"): row for row in rows}
 
 
 def _add(rows, row):

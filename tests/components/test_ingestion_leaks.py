@@ -29,11 +29,11 @@ SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 def check_log(log, replay=runs.replayed):
     """The checker: what comes out is what the oracle says, row for row."""
     done = account(log.files, log.declared)
+    as_of = (done.accepted, log.declared, done.closed_at)
     outcome = replay(log)
     assert sorted(outcome.dead) == done.dead
-    oracle.check_rows(
-        outcome.rows, oracle.replay(done.accepted, log.declared, done.closed_at)
-    )
+    oracle.check_rows(outcome.rows, oracle.replay(*as_of))
+    assert outcome.profiles == oracle.profiles(*as_of)
 
 
 @hypothesis_settings(max_examples=250, **SLOW)
@@ -178,7 +178,7 @@ def test_the_oracle_passes_the_test_of_time_travel(travel):
     def by_oracle(log):
         done = account(log.files, log.declared)
         found = oracle.replay(done.accepted, log.declared, done.closed_at)
-        return runs.Outcome(found.rows, done.dead)
+        return runs.Outcome(found.rows, done.dead, {})
 
     check_travel(travel, by_oracle)
 
@@ -324,11 +324,8 @@ def check_run(folder, log):
     runs.run(folder, write(folder, log))
     expected = oracle.replay(done.accepted, log.declared, done.closed_at)
     oracle.check_rows(runs.written_rows(folder / "out"), expected)
-    known = pq.read_table(folder / "out/profiles").to_pylist()
-    latest = oracle.profiles(done.accepted, log.declared, done.closed_at)
-    for profile in known:
-        profile.pop("age")
-    assert {profile.pop("user_id"): profile for profile in known} == latest
+    known = runs.profiles_of(pq.read_table(folder / "out/profiles"))
+    assert known == oracle.profiles(done.accepted, log.declared, done.closed_at)
 
 
 def check_runs(log):
