@@ -16,11 +16,12 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystem import FileMetadata
-from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.comparison import Comparisons, Kind
 from components.distribution_distance import Rows, compare
 from components.feature_statistics import (
+    SCHEMA_TYPES,
     Statistics,
     feature_statistics,
     read_statistics,
@@ -37,10 +38,6 @@ from schemas.features import TIMESTAMP
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SERVED = "served"
 _DAY_MS = 24 * 3600 * 1000
-_TYPES = {
-    statistics_pb2.FeatureNameStatistics.INT: schema_pb2.INT,
-    statistics_pb2.FeatureNameStatistics.FLOAT: schema_pb2.FLOAT,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +182,7 @@ def decoded_schema(
         by_key = dict(feature_statistics(split)) | by_key
     for key in keys:
         if key in by_key:
-            seen = _TYPES.get(by_key[key].type, schema_pb2.BYTES)
+            seen = SCHEMA_TYPES.get(by_key[key].type, schema_pb2.BYTES)
             schema.feature.add(name=key, type=seen)
     return schema
 

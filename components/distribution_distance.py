@@ -14,6 +14,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 
 from components.comparison import Comparison, Distance, Kind
 from components.feature_statistics import (
+    SCHEMA_TYPES,
     Statistics,
     common_statistics,
     feature_statistics,
@@ -55,7 +56,7 @@ def compare(
         schema: the curated one.
         thresholds: by key.
     """
-    with_comparators = _with_comparators(kind, schema, thresholds)
+    with_comparators = _with_comparators(kind, base, schema, thresholds)
     if kind is Kind.DRIFT:
         anomalies = tfdv.validate_statistics(
             current.statistics,
@@ -98,16 +99,21 @@ def compare(
 
 def _with_comparators(
     kind: Kind,
+    base: Rows,
     schema: schema_pb2.Schema,
     thresholds: Mapping[str, DistanceThresholds],
 ) -> schema_pb2.Schema:
     """Returns the compared part of the schema, with comparators."""
     curated = {feature.name: feature for feature in schema.feature}
+    seen = feature_statistics(base.statistics)
     compared = schema_pb2.Schema(string_domain=schema.string_domain)
     for key, limits in thresholds.items():
         feature = compared.feature.add(name=key)
         if key in curated:
             feature.CopyFrom(curated[key])
+        elif key in seen:
+            # Without a type, TFDV measures nothing.
+            feature.type = SCHEMA_TYPES.get(seen[key].type, schema_pb2.BYTES)
         feature.ClearField("drift_comparator")
         feature.ClearField("skew_comparator")
         comparator = getattr(feature, f"{kind.value}_comparator")

@@ -8,6 +8,10 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tfx_bsl.public import tfxio
 
 Statistics = statistics_pb2.DatasetFeatureStatisticsList
+SCHEMA_TYPES = {  # of a feature's statistics -> of the schema; all others are BYTES
+    statistics_pb2.FeatureNameStatistics.INT: schema_pb2.INT,
+    statistics_pb2.FeatureNameStatistics.FLOAT: schema_pb2.FLOAT,
+}
 
 # TFDV's own 10 and 1000 are too coarse to compare by. Two samples of 20,000 from one
 # log-normal distribution lie 0.10 apart in 10 buckets, 0.02 in 50 (Jensen-Shannon);
