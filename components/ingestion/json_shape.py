@@ -103,13 +103,12 @@ class JsonShape:
                 if key not in self._wanted:
                     if isinstance(value, list | dict):
                         self._depth = _NESTED
-                    continue
-                kinds = seen.setdefault(key, collections.Counter())
-                if value is not None:
-                    kinds[_kind_of(value)] += 1
+                elif key in self._plain:
+                    kinds = seen.setdefault(key, collections.Counter())
+                    if value is not None:
+                        kinds[_kind_of(value)] += 1
         usual = len(records) * (1 - share) / share  # records that have the shape
-        for key in seen.keys() & self._plain:
-            kinds = seen[key]
+        for key, kinds in seen.items():
             known = self._kinds.get(key)
             if known is not None:
                 kinds[known] += usual

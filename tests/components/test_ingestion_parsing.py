@@ -306,6 +306,85 @@ def test_side_table_keeps_extra_columns_and_refuses_bad_features():
     ]
 
 
+DAY = 86_400_000
+MINUTE = 60_000
+
+
+def times(accepted_at, span="", replayed=False, **changes):
+    """Returns which of `accepted_at` (ms) are refused, and with which rules."""
+    settings = world.settings(**changes)
+    batch = RawBatch(
+        raw([world.event(f"e{t}", timestamp=t) for t in accepted_at]),
+        np.arange(1, len(accepted_at) + 1),
+        str,
+        [],
+    )
+    file = SourceFile("events", 0, "log.jsonl", Format.JSONL, span, replayed)
+    maps = column_maps(settings, world.CATALOG)
+    _, dead = parse_events(batch, maps["events"], settings, world.CATALOG, file)
+    assert {letter.field for letter in dead} <= {"timestamp"}
+    return {accepted_at[x.position - 1]: x.rule for x in dead}
+
+
+def check_spans(refused):
+    """The checker: a file of 1970-01-03 holds its day, a day before, 10 minutes past."""
+    begin, end = 2 * DAY, 3 * DAY
+    fine = [begin - DAY, begin, end - 1, end, end + 10 * MINUTE]
+    assert refused(fine, "1970-01-03") == {}
+    bad = [begin - DAY - 1, end + 10 * MINUTE + 1]
+    rules = refused(bad, "1970-01-03")
+    assert "at most 1 day(s) (`max_late_days`) before" in rules[bad[0]]
+    assert "at most 10 minute(s) (`max_early_minutes`) past" in rules[bad[1]]
+    strict = {"max_late_days": 0, "max_early_minutes": 0}
+    at = [begin - 1, begin, end, end + 1]
+    assert set(refused(at, "1970-01-03", spans=strict)) == {begin - 1, end + 1}
+    # Numbers say nothing of time, and what was mended is of no span.
+    assert refused(bad, "17") == {}
+    assert refused(bad, "1970-01-03", replayed=True) == {}
+
+
+def test_span_refuses_what_is_too_late_or_too_early():
+    check_spans(times)
+
+
+def in_local_days(moments, span="", **changes):
+    """Takes days for those of a zone two hours east."""
+    shifted = [moment + 2 * 60 * MINUTE for moment in moments]
+    back = dict(zip(shifted, moments, strict=True))
+    return {back[t]: rule for t, rule in times(shifted, span, **changes).items()}
+
+
+def without_bounds(moments, span="", **changes):
+    return times(moments, "", **changes)
+
+
+@pytest.mark.parametrize("wrong", [in_local_days, without_bounds])
+def test_span_checker_rejects(wrong):
+    with pytest.raises((AssertionError, KeyError)):
+        check_spans(wrong)
+
+
+def test_what_is_dated_after_the_log_was_closed_is_refused():
+    closed = {"closed_at": "1970-01-02T01:00:00+01:00"}
+    rules = times([DAY - 1, DAY, DAY + 1], **closed)
+    assert set(rules) == {DAY, DAY + 1}
+    expected = "should be before the log was closed (`closed_at`, 1970-01-02T01:00"
+    assert rules[DAY].startswith(expected)
+    # A part of a millisecond belongs to the open time.
+    assert set(times([DAY, DAY + 1], closed_at="1970-01-02T00:00:00.0001Z")) == {
+        DAY + 1
+    }
+
+
+def test_reason_shows_a_number_alike_whatever_its_column_holds(tmp_path):
+    lines = [json.dumps(world.event(f"g{i}", value=i / 2)) for i in range(4)]
+    bad = [json.dumps(world.event("b", propensity=p)) for p in (2, 2.0, 2.5)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines + bad))
+    _, dead = parse_file(tmp_path / "a.jsonl")
+    seen = [letter.reason.rsplit(" ", 1)[1] for letter in dead]
+    assert seen == ["2", "2", "2.5"]
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda children: st.lists(children, max_size=2),
