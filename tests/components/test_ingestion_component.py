@@ -100,8 +100,10 @@ def run_pipeline(folder):
     )
     gate = ValidateExamples(
         anomalies=validator.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
         summary=ingest.outputs["summary"],
         settings_json=ValidationSettings().model_dump_json(),
+        name="films",
     )
     with tfx.dsl.Cond(
         gate.outputs["report"].future()[0].custom_property("blessed") == 1

@@ -80,6 +80,27 @@ def test_push_waits_for_every_gate(tasks):
     assert all(gate in tasks["PushRelease"].dependent_tasks for gate in gates)
 
 
+def test_comparison_of_statistics_compiles_too(tmp_path):
+    from kfp.components import load_component_from_file
+
+    from pipeline.kubeflow_runner import compile_pipeline
+
+    thresholds = [
+        "gates.data.drift={item_id: {linf: 0.1}}",
+        "gates.data.skew={user_age: {jensen_shannon: 0.1}}",
+        "gates.data.serving_examples=gs://bucket/served/*",
+    ]
+    output = tmp_path / "pipeline.yaml"
+    config = load_config("movielens-100k", thresholds)
+    compile_pipeline(config, output, "tandem:7", "gs://bucket/tandem", "/serving")
+    dag = load_component_from_file(str(output)).pipeline_spec.root.dag
+    assert set(dag.tasks) == STAGES | {"CompareStatistics"}
+    assert {"IngestEvents", "StatisticsGen"} <= set(
+        dag.tasks["CompareStatistics"].dependent_tasks
+    )
+    assert "CompareStatistics" in dag.tasks["ValidateExamples"].dependent_tasks
+
+
 def test_stages_run_in_the_given_image(spec_file):
     documents = list(yaml.safe_load_all(spec_file.read_text()))
     executors = documents[0]["deploymentSpec"]["executors"]

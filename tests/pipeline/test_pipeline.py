@@ -17,7 +17,7 @@ READS = {
     "ImportSchemaGen": set(),
     "StatisticsGen": {"IngestEvents"},
     "ExampleValidator": {"StatisticsGen", "ImportSchemaGen"},
-    "ValidateExamples": {"ExampleValidator", "IngestEvents"},
+    "ValidateExamples": {"ExampleValidator", "IngestEvents", "StatisticsGen"},
     "Transform": {"IngestEvents", "ImportSchemaGen"},
     "Trainer.retrieval": {"IngestEvents", "Transform", "ImportSchemaGen"},
     "BuildIndex": {"IngestEvents", "Trainer.retrieval"},
@@ -63,30 +63,38 @@ GATES = {
 }
 
 
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
+def make_pipeline(root, overrides=()):
     from pipeline.pipeline import Surroundings, create_pipeline
 
-    root = tmp_path_factory.mktemp("pipeline")
     return create_pipeline(
-        load_config("movielens-100k"),
+        load_config("movielens-100k", overrides),
         Surroundings(
             pipeline_root=str(root / "artifacts"),
             serving_root=str(root / "serving"),
             schema_file=str(root / "schema.pbtxt"),
             input_fingerprint="0",
+            serving_fingerprint="1",
         ),
     )
 
 
-@pytest.fixture(scope="module")
-def nodes(pipeline) -> dict:
+def compiled_nodes(pipeline) -> dict:
     """Returns the nodes of the compiled pipeline by id, as a runner reads them."""
     from tfx.dsl.compiler.compiler import Compiler
 
     compiled = Compiler().compile(pipeline)
     ids = [node.pipeline_node.node_info.id for node in compiled.nodes]
     return dict(zip(ids, (node.pipeline_node for node in compiled.nodes), strict=True))
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    return make_pipeline(tmp_path_factory.mktemp("pipeline"))
+
+
+@pytest.fixture(scope="module")
+def nodes(pipeline) -> dict:
+    return compiled_nodes(pipeline)
 
 
 def read_and_gates(node) -> tuple[set[str], set[str]]:
@@ -163,7 +171,8 @@ def test_condition_asks_whether_the_report_is_blessed(nodes):
 
 
 def test_parameters_are_the_configs_sections(nodes):
-    from components.ingestion.settings import DataSettings, ValidationSettings
+    from components.ingestion.settings import DataSettings
+    from components.validate_examples_settings import ValidationSettings
     from models.policy_settings import PolicyName
 
     def parameter(stage: str, name: str) -> str:
@@ -181,6 +190,43 @@ def test_parameters_are_the_configs_sections(nodes):
     assert parameter("PushRelease", "serving_root").endswith("/serving")
     # What changes with the log must be a parameter, or a changed log stays cached.
     assert parameter("IngestEvents", "input_fingerprint") == "0"
+
+
+@pytest.mark.parametrize(
+    "thresholds",
+    [
+        ["gates.data.drift={label: {jensen_shannon: 0.1}}"],
+        [
+            "gates.data.skew={user_age: {jensen_shannon: 0.1}}",
+            "gates.data.serving_examples=served/*.gz",
+        ],
+    ],
+)
+def test_statistics_are_compared_where_something_has_a_threshold(tmp_path, thresholds):
+    nodes = compiled_nodes(make_pipeline(tmp_path, thresholds))
+    assert sorted(nodes) == sorted([*READS, "CompareStatistics"])
+    compared, gates = read_and_gates(nodes["CompareStatistics"])
+    assert compared == {"IngestEvents", "StatisticsGen", "ImportSchemaGen"}
+    assert gates == set()
+    judged, _ = read_and_gates(nodes[DATA_GATE])
+    assert judged == READS[DATA_GATE] | {"CompareStatistics"}
+    # What changes with the served files must be a parameter too.
+    parameters = nodes["CompareStatistics"].parameters.parameters
+    assert parameters["serving_fingerprint"].field_value.string_value == "1"
+
+
+def test_statistics_can_be_compared_with_each_other(nodes):
+    import tensorflow_data_validation as tfdv
+
+    from components.feature_statistics import statistics_options
+
+    parameters = nodes["StatisticsGen"].parameters.parameters
+    options = parameters["stats_options_json"].field_value.string_value
+    written = tfdv.StatsOptions.from_json(options)
+    own = statistics_options()
+    for name in ("num_histogram_buckets", "num_rank_histogram_buckets"):
+        assert getattr(written, name) == getattr(own, name)
+    assert written.use_sketch_based_topk_uniques
 
 
 def test_user_code_is_named_by_dotted_path(nodes):
