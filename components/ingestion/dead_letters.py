@@ -21,7 +21,7 @@ from components.ingestion import streams
 from components.ingestion.csv_records import CsvReader, CsvRecord
 from components.ingestion.errors import IngestionError
 from components.ingestion.lines import read_lines
-from components.ingestion.records import _tfrecord_object as tfrecord_object
+from components.ingestion.records import tfrecord_object
 from components.ingestion.sources import ColumnMap
 
 REASON, FILE, POSITION = "_reason", "_file", "_position"

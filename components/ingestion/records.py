@@ -82,7 +82,7 @@ def read_batches(
         else:
             parts = _framed_records(handle, batch_records)
             yield from object_batches(
-                parts, read_at_once, batch_records, _tfrecord_object
+                parts, read_at_once, batch_records, tfrecord_object
             )
     finally:
         handle.close()
@@ -168,7 +168,12 @@ def _framed_records(
         yield broken
 
 
-def _tfrecord_object(record: bytes) -> dict[str, Any]:
+def tfrecord_object(record: bytes) -> dict[str, Any]:
+    """Returns the named values of one record, JSON or tf.Example.
+
+    Raises:
+        ValueError: if it is neither.
+    """
     if record.lstrip(b" \t\r\n").startswith(b"{"):
         try:
             return json_object(record)
