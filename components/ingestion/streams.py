@@ -65,29 +65,36 @@ class GzipStream:
     def __init__(self, file: Any):
         self._file = file
         self._chunks = self._decompressed()
+        self._chunk, self._at = b"", 0  # what is decompressed, and read of it
         self._error: Exception | None = None
 
     def read(self, num_bytes: int) -> bytes:
-        """Returns at least one byte and about `num_bytes`, b"" at the end.
+        """Returns `num_bytes`, fewer only before the end or the damage.
 
         Raises:
             EOFError: if the file ends within a member.
             zlib.error: at damage.
             OSError: if the storage fails.
         """
-        parts, size = [], 0
-        while size < num_bytes and self._error is None:
+        parts = []
+        while num_bytes > 0:
+            part = self._chunk[self._at : self._at + num_bytes]
+            if part:
+                parts.append(part)
+                self._at += len(part)
+                num_bytes -= len(part)
+                continue
             try:
-                chunk = next(self._chunks, b"")
+                if self._error is not None:
+                    raise self._error
+                self._chunk, self._at = next(self._chunks), 0
+            except StopIteration:
+                break
             except READ_ERRORS as error:
                 self._error = error
-                break
-            if not chunk:
-                break
-            parts.append(chunk)
-            size += len(chunk)
-        if not parts and self._error is not None:
-            raise self._error
+                if parts:
+                    break
+                raise
         return b"".join(parts)
 
     def close(self) -> None:
