@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import apache_beam as beam
@@ -16,6 +17,7 @@ from schemas.features import FeatureCatalog
 
 def main(log: Path, out: Path, beam_args: list[str]) -> None:
     """Ingests the files of `log` into `out`; prints the account."""
+    startup = time.process_time()
     names = ("interactions", "impressions", "catalog", "profiles", "dead_letters")
     summary = ingest(
         beam.Pipeline(options=PipelineOptions(beam_args)),
@@ -32,7 +34,7 @@ def main(log: Path, out: Path, beam_args: list[str]) -> None:
         for name, splits in summary.rows.items()
         for split, count in splits.items()
     }
-    print(json.dumps(account))
+    print(json.dumps(account | {"startup_cpu_s": startup}))
 
 
 def _settings(log: Path) -> DataSettings:

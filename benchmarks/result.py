@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,9 @@ def read_result(name: str, folder: Path = RESULTS) -> Result:
     return Result.model_validate_json((folder / f"{name}.json").read_text())
 
 
-def versions_here(*packages: str) -> dict[str, str]:
-    """Returns the versions of Python and of some installed packages."""
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **found}
+def versions_of(*packages: str) -> dict[str, str]:
+    """Returns the versions of some installed packages."""
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 def rows(result: Result) -> list[tuple[str, str, str, str, str]]:

@@ -3,6 +3,7 @@
 import functools
 import json
 import sys
+import time
 from pathlib import Path
 
 import apache_beam as beam
@@ -32,6 +33,7 @@ _PROFILES = pa.schema(
 
 def main(log: Path, out: Path) -> None:
     """Ingests the Parquet files of `log` into `out`; prints the account."""
+    startup = time.process_time()
     pipeline = beam.Pipeline(runner=FnApiRunner())
     _build(pipeline, log, out)
     result = pipeline.run()
@@ -49,7 +51,7 @@ def main(log: Path, out: Path) -> None:
         for name in job.EXAMPLES
         for split in job.SPLITS
     }
-    print(json.dumps(account))
+    print(json.dumps(account | {"startup_cpu_s": startup}))
 
 
 def _build(pipeline: beam.Pipeline, log: Path, out: Path) -> None:

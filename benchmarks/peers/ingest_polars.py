@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ _COLUMNS = (
 
 def main(log: Path, out: Path) -> None:
     """Ingests the Parquet files of `log` into `out`; prints the account."""
+    startup = time.process_time()
     raw = pl.concat(
         [
             pl.read_parquet(path, glob=False)
@@ -57,7 +59,7 @@ def main(log: Path, out: Path) -> None:
     account["rows"] = row_writer.write_rows(events, out)
     row_writer.write_catalog(items, out / "catalog")
     _write_profiles(events, users, out)
-    print(json.dumps(account))
+    print(json.dumps(account | {"startup_cpu_s": startup}))
 
 
 def _reason() -> pl.Expr:

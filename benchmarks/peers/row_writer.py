@@ -111,6 +111,15 @@ class _Encoder:
             + tfe.float_entry("reward", kind["reward"])
             for kind in job.EVENT_TYPES.values()
         ]
+        most = int(events.positions.max(initial=-1))
+        self._places = [tfe.int_entry("position", n) for n in range(most + 1)]
+        self._places.append(b"")  # at -1
+        self._id_heads = tfe.Heads(
+            lambda value: tfe.bytes_entry("event_id", tfe.delimited(b"\x0a", value))
+        )
+        self._history_heads = tfe.Heads(
+            lambda values: tfe.bytes_entry("history_item_ids", values)
+        )
         # All clicked items one after the other: a history is a slice of them.
         values = [tfe.bytes_value(item) for item in events.items]
         clicked = events.item_of[positive]
@@ -122,34 +131,49 @@ class _Encoder:
 
     def entries(self, rows: np.ndarray) -> Iterator[bytes]:
         """Yields the concatenated entries of each of some rows."""
-        events, history = self._events, self._history
+        events, history, ids = self._events, self._history, self._events.event_ids
         users, items, types = self._users, self._items, self._types
-        outcomes, ids = self._outcomes, events.event_ids
-        for row, moment, user, item, kind, outcome, first, last, place, chance in zip(
-            rows.tolist(),
-            events.timestamps[rows].tolist(),
-            events.user_of[rows].tolist(),
-            events.item_of[rows].tolist(),
-            events.types[rows].tolist(),
-            events.outcomes[rows].tolist(),
-            self._begin[rows].tolist(),
-            self._end[rows].tolist(),
-            events.positions[rows].tolist(),
-            events.propensities[rows].tolist(),
-            strict=True,
+        outcomes, places = self._outcomes, self._places
+        id_heads, history_heads = self._id_heads, self._history_heads
+        moments, size = tfe.varints(events.timestamps[rows])
+        moment_head = tfe.Heads(
+            lambda v: tfe.int_entry("timestamp", 1 << 7 * len(v) - 7)
+        )
+        chances = events.propensities[rows].astype("<f4").tobytes()
+        no_chance = np.isnan(events.propensities[rows]).tolist()
+        chance_head = tfe.float_entry("propensity", 0.0)[:-4]
+        moment_head = moment_head[size]
+        for at, (row, user, item, kind, outcome, first, last, place) in enumerate(
+            zip(
+                rows.tolist(),
+                events.user_of[rows].tolist(),
+                events.item_of[rows].tolist(),
+                events.types[rows].tolist(),
+                events.outcomes[rows].tolist(),
+                self._begin[rows].tolist(),
+                self._end[rows].tolist(),
+                events.positions[rows].tolist(),
+                strict=True,
+            )
         ):
-            entries = (
-                tfe.text_entry("event_id", ids[row])
-                + tfe.int_entry("timestamp", moment)
+            name = ids[row].encode()
+            chance = (
+                b"" if no_chance[at] else chance_head + chances[4 * at : 4 * at + 4]
+            )
+            yield (
+                id_heads[len(name)]
+                + name
+                + moment_head
+                + moments[size * at : size * at + size]
                 + users[user]
                 + items[item]
                 + types[kind]
                 + outcomes[outcome]
-                + tfe.bytes_entry("history_item_ids", history[first:last])
+                + history_heads[last - first]
+                + history[first:last]
+                + places[place]
+                + chance
             )
-            if place >= 0:
-                entries += tfe.int_entry("position", place)
-            yield entries + tfe.float_entry("propensity", chance)
 
 
 def _history_spans(
