@@ -22,6 +22,7 @@ from pipeline.cli_options import (
     json_option,
     root_option,
 )
+from pipeline.cli_schema import schema
 
 # Commands import what they need: TFX and TensorFlow take seconds.
 
@@ -62,6 +63,7 @@ def cli() -> None:
 
 
 cli.add_command(data)
+cli.add_command(schema)
 
 
 @cli.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 from components.infer_schema import InferredSchema, infer_from_log
 from pipeline.config import TandemConfig
 from pipeline.layout import Layout
-from pipeline.local_runner import library_log, with_absolute_paths
+from pipeline.local_runner import library_log, with_absolute_paths, with_replayed
 
 
 def infer_schema(config: TandemConfig, root: Path) -> InferredSchema:
@@ -25,7 +25,7 @@ def infer_schema(config: TandemConfig, root: Path) -> InferredSchema:
     layout = Layout(root.resolve())
     layout.root.mkdir(parents=True, exist_ok=True)
     origin = config.name, config.data.events.path
-    config = with_absolute_paths(config, layout.root)
+    config = with_replayed(with_absolute_paths(config, layout.root), layout)
     folder = tempfile.mkdtemp(prefix="schema-inference-", dir=layout.root)
     try:
         with library_log(layout.log):
