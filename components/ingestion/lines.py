@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.ingestion.raw_batch import BrokenRecord, text_of
-from components.ingestion.streams import READ_ERRORS, Stream
+from components.ingestion.streams import DamagedError, Stream
 
 MAX_RECORD_BYTES = 64 << 20
 _READ_BYTES = 8 << 20
@@ -94,7 +94,7 @@ def read_lines(
         wanted = _READ_BYTES if size is None else min(_READ_BYTES, size)
         try:
             chunk = stream.read(wanted)
-        except READ_ERRORS as error:
+        except DamagedError as error:
             yield damage(number, error, b"".join(rest))
             return
         if not chunk:

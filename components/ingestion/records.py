@@ -84,6 +84,8 @@ def read_batches(
             yield from object_batches(
                 parts, read_at_once, batch_records, tfrecord_object
             )
+    except OSError as error:
+        raise IngestionError(f"cannot read `{file.path}`: {error}") from error
     finally:
         handle.close()
 
@@ -134,7 +136,7 @@ def _parquet_handle(path: str) -> Any:
     stream = streams.open_stream(path)
     try:
         return io.BytesIO(b"".join(iter(lambda: stream.read(_READ_BYTES), b"")))
-    except streams.READ_ERRORS as error:
+    except (streams.DamagedError, OSError) as error:
         raise parquet_error(path, error) from error
     finally:
         stream.close()
@@ -151,7 +153,7 @@ def _framed_records(
     while broken is None:
         try:
             record = next(framed, None)
-        except (tfrecord.CorruptRecordError, *streams.READ_ERRORS) as error:
+        except (tfrecord.CorruptRecordError, streams.DamagedError) as error:
             record, broken = None, damage(number + len(records), error, b"")
         if record is not None:
             records.append(record)

@@ -2,7 +2,8 @@
 
 Beam's own reader of compressed files takes a truncated one for a whole one, and drops
 what it had decompressed when it meets damage; this one gives out every byte before the
-damage, then says so.
+damage, then says so. A storage that fails is no damage: that is an OSError, so that no
+part of a log is given up for a moment without network.
 """
 
 import zlib
@@ -14,12 +15,13 @@ from apache_beam.io.filesystems import FileSystems
 
 from components.ingestion.errors import IngestionError
 
-# What a truncated or damaged stream raises while it is read.
-READ_ERRORS = (EOFError, OSError, zlib.error)
-
 _COMPRESSED_BYTES = 64 << 10
 _PIECE_BYTES = 1 << 20
 _GZIP = 16 + zlib.MAX_WBITS
+
+
+class DamagedError(Exception):
+    """The compressed data are not whole from here on."""
 
 
 class Stream(Protocol):
@@ -42,21 +44,29 @@ def open_plain(path: str) -> Any:
     Raises:
         IngestionError: if it cannot be opened.
     """
-    return _open(path, CompressionTypes.UNCOMPRESSED)
+    try:
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except OSError as error:
+        raise IngestionError(f"cannot open `{path}`: {error}") from error
 
 
 def open_stream(path: str) -> Stream:
     """Opens the file at `path`, decompressed by its ending.
 
-    Reading raises one of READ_ERRORS at damage.
+    Reading raises DamagedError at damage, and OSError where the storage fails.
 
     Raises:
-        IngestionError: if it cannot be opened.
+        IngestionError: if it cannot be opened, or is compressed by anything but gzip.
     """
     kind = CompressionTypes.detect_compression_type(path)
     if kind == CompressionTypes.GZIP:
         return GzipStream(open_plain(path))
-    return _open(path, kind)
+    if kind == CompressionTypes.UNCOMPRESSED:
+        return open_plain(path)
+    raise IngestionError(
+        f"`{path}` is compressed with {kind}, where a file that ends early passes for a "
+        "whole one. Compress it with gzip, or not at all."
+    )
 
 
 class GzipStream:
@@ -66,14 +76,13 @@ class GzipStream:
         self._file = file
         self._chunks = self._decompressed()
         self._chunk, self._at = b"", 0  # what is decompressed, and read of it
-        self._error: Exception | None = None
+        self._error: DamagedError | None = None
 
     def read(self, num_bytes: int) -> bytes:
         """Returns `num_bytes`, fewer only before the end or the damage.
 
         Raises:
-            EOFError: if the file ends within a member.
-            zlib.error: at damage.
+            DamagedError: at damage, or if the file ends within a member.
             OSError: if the storage fails.
         """
         parts = []
@@ -90,7 +99,7 @@ class GzipStream:
                 self._chunk, self._at = next(self._chunks), 0
             except StopIteration:
                 break
-            except READ_ERRORS as error:
+            except DamagedError as error:
                 self._error = error
                 if parts:
                     break
@@ -117,21 +126,17 @@ class GzipStream:
             if member.eof:
                 rest, member = member.unused_data, None
         if member is not None:
-            raise EOFError("the file ends within its compressed data")
+            raise DamagedError("the file ends within its compressed data")
 
     def _inflated(self, member: Any, data: bytes) -> Iterator[bytes]:
         # In bounded pieces: a megabyte of zeros compresses to a kilobyte.
         while True:
-            piece = member.decompress(data, _PIECE_BYTES)
+            try:
+                piece = member.decompress(data, _PIECE_BYTES)
+            except zlib.error as error:
+                raise DamagedError(str(error)) from error
             data = member.unconsumed_tail
             if piece:
                 yield piece
             if not data and len(piece) < _PIECE_BYTES:
                 return
-
-
-def _open(path: str, kind: str) -> Any:
-    try:
-        return FileSystems.open(path, compression_type=kind)
-    except READ_ERRORS as error:
-        raise IngestionError(f"cannot open `{path}`: {error}") from error

@@ -186,7 +186,7 @@ def json_lines(rng: random.Random, number: int) -> tuple[list[bytes], dict]:
             verdict = None
             line = rng.choice(
                 [
-                    text.encode("utf-16").replace(b"\n", b" "),
+                    text.encode("utf-16", "surrogatepass").replace(b"\n", b" "),
                     text.encode("latin-1", "replace"),
                     rng.randbytes(40).replace(b"\n", b" "),
                     line + b"\r",

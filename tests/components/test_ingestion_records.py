@@ -25,6 +25,7 @@ from components.ingestion.records import read_batches
 from components.ingestion.settings import Format
 from components.ingestion.sources import SourceFile, column_maps
 from tests.components import ingestion_world as world
+from tests.components import memory_file_system
 
 SETTINGS = world.settings(events={"path": "unused"})
 COLUMNS = column_maps(SETTINGS, world.CATALOG)["events"]
@@ -665,6 +666,43 @@ def test_parquet_that_is_compressed_as_a_whole_is_unpacked(tmp_path):
     packed.write_bytes(gzip.compress(path.read_bytes())[:-20])
     with pytest.raises(IngestionError, match="cannot be read as Parquet"):
         batches(packed, Format.PARQUET)
+
+
+def test_other_compression_is_an_error_that_says_what_to_do(tmp_path):
+    for ending in ("bz2", "zst", "xz"):
+        path = tmp_path / f"a.jsonl.{ending}"
+        path.write_bytes(b"x")
+        with pytest.raises(IngestionError, match="Compress it with gzip"):
+            batches(path, Format.JSONL)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tfrecord", "a.jsonl.gz"])
+def test_storage_that_fails_is_an_error_and_no_damage(monkeypatch, name):
+    """The rest of a file is not given up for a moment without network."""
+
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() >= 100_000:
+                raise OSError("connection reset")
+            return super().read(min(size, 100_000))
+
+    path = f"memory://bucket/{name}"
+    data = b"\n".join(
+        [b"event_id,timestamp,user_id,item_id,event_type", *plain_lines(5000)]
+    )
+    if name.endswith("gz"):
+        data = gzip.compress(data, 0)
+    if name.endswith("tfrecord"):
+        data = b"".join(map(tfrecord.framed, data.split(b"\n")))
+    monkeypatch.setattr(memory_file_system, "FILES", {path: data})
+    monkeypatch.setattr(
+        memory_file_system.MemoryFileSystem,
+        "open",
+        lambda self, path, *arguments, **keywords: Failing(data),
+    )
+    kind = Format(name.split(".")[1])
+    with pytest.raises(IngestionError, match="cannot read .* connection reset"):
+        batches(path, kind)
 
 
 def test_file_that_is_not_there_is_an_error():
