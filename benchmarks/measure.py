@@ -91,7 +91,8 @@ def run_measured(
     return Cost(
         wall_seconds,
         max(reaped, sampled),  # a child that nobody waited for is in the second only
-        max(watch.peak_bytes, usage.ru_maxrss * 1024),
+        # Not `ru_maxrss`, which begins with what this process had when it forked.
+        max([watch.peak_bytes, *(seen.peak_bytes for seen in watch.seen.values())]),
         list(watch.seen.values()),
         output,
     )

@@ -1,0 +1,120 @@
+"""Results as files and as tables, and their targets."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from benchmarks.document import PAGE, with_tables
+from benchmarks.result import (
+    RESULTS,
+    Result,
+    markdown_table,
+    read_result,
+    rows,
+    text_table,
+    write_result,
+)
+from benchmarks.targets import TARGETS, Target
+
+
+def a_result(**changes):
+    values = {
+        "name": "ingest",
+        "figures": {"other": 0.1234, "growth_10x": 12.0, "events_per_cpu_s": 65432.1},
+        "intervals": {"growth_10x": (11.5, 12.5)},
+        "versions": {"numpy": "2"},
+        "data": {"records": 7},
+        "seconds": 1.5,
+    }
+    return Result.model_validate(values | changes)
+
+
+def test_written_result_reads_back_with_the_agreed_keys(tmp_path):
+    result = a_result()
+    path = write_result(result, tmp_path / "results")
+    assert path.name == "ingest.json"
+    assert read_result("ingest", tmp_path / "results") == result
+    assert list(json.loads(path.read_text())) == [
+        *("name", "figures", "intervals", "versions", "data", "seconds")
+    ]
+
+
+@pytest.mark.parametrize(
+    "intervals",
+    [{"growth_10x": (13, 14)}, {"unknown": (0, 1)}, {"growth_10x": (13, 1)}],
+)
+def test_interval_must_hold_its_figure(intervals):
+    with pytest.raises(ValidationError, match="should be an interval around a figure"):
+        a_result(intervals=intervals)
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
+def test_figure_must_be_a_number(figure):
+    with pytest.raises(ValidationError):
+        a_result(figures={"growth_10x": figure}, intervals={})
+
+
+def test_rows_stand_in_the_order_of_targets_and_say_which_were_missed():
+    assert rows(a_result()) == [
+        ("events_per_cpu_s", "65,432", "", ">= 25,000", "met"),
+        ("growth_10x", "12", "11.5 to 12.5", "<= 11", "missed"),
+        ("other", "0.123", "", "", ""),
+    ]
+
+
+def test_tables_hold_every_figure():
+    result = a_result()
+    assert "| `growth_10x` | 12 | 11.5 to 12.5 | <= 11 | missed |" in (
+        markdown_table(result).splitlines()
+    )
+    assert len(text_table(result).splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("target", "met", "missed"),
+    [
+        (Target(at_least=3), 3, 2.99),
+        (Target(at_most=11), 11, 11.01),
+        (Target(above=1), 1.01, 1),
+    ],
+)
+def test_target_says_what_meets_it(target, met, missed):
+    assert target.is_met(met)
+    assert not target.is_met(missed)
+
+
+def test_every_target_names_a_bound():
+    for targets in TARGETS.values():
+        for target in targets.values():
+            assert str(target)
+
+
+PAGE_TEXT = "a\n\n<!-- results: ingest -->\nold\n<!-- end -->\n\nb\n"
+
+
+def test_page_gets_the_table_between_its_marks(tmp_path):
+    result = a_result()
+    write_result(result, tmp_path)
+    text = with_tables(PAGE_TEXT, tmp_path)
+    assert text == (
+        "a\n\n<!-- results: ingest -->\n\n"
+        f"{markdown_table(result)}\n<!-- end -->\n\nb\n"
+    )
+    assert with_tables(text, tmp_path) == text
+
+
+def test_quick_results_do_not_get_on_the_page(tmp_path):
+    write_result(a_result(data={"quick": True}), tmp_path)
+    with pytest.raises(ValueError, match="without it first"):
+        with_tables(PAGE_TEXT, tmp_path)
+
+
+def test_page_shows_every_result_on_file():
+    names = {path.stem for path in RESULTS.glob("*.json")}
+    quick = sorted(name for name in names if read_result(name).data.get("quick"))
+    if quick:
+        pytest.skip(f"of quick runs, which no page shows: {quick}")
+    text = PAGE.read_text()
+    assert {name for name in names if f"<!-- results: {name} -->" in text} == names
+    assert with_tables(text) == text, "run `python -m benchmarks.document`"
