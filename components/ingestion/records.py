@@ -136,7 +136,7 @@ def _parquet_handle(path: str) -> Any:
     stream = streams.open_stream(path)
     try:
         return io.BytesIO(b"".join(iter(lambda: stream.read(_READ_BYTES), b"")))
-    except (streams.DamagedError, OSError) as error:
+    except streams.READ_ERRORS as error:
         raise parquet_error(path, error) from error
     finally:
         stream.close()

@@ -24,6 +24,10 @@ class DamagedError(Exception):
     """The compressed data are not whole from here on."""
 
 
+# What reading raises: at damage, and where the storage fails.
+READ_ERRORS = (DamagedError, OSError)
+
+
 class Stream(Protocol):
     """What is read of an open file."""
 
