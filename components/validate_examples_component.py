@@ -85,7 +85,7 @@ def read_anomalies(
         uri = artifact_utils.get_split_uri([artifact], split)
         proto = anomalies_pb2.Anomalies.FromString(_read(uri, _ANOMALIES_FILE))
         found[split] = {
-            name: info.description or info.short_description
+            name: (info.description or info.short_description).rstrip(" .")
             for name, info in proto.anomaly_info.items()
         }
         if proto.HasField("dataset_anomaly_info"):
