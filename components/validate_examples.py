@@ -105,7 +105,7 @@ def _record_checks(summary: Summary, settings: ValidationSettings) -> list[Check
         share_at_most(
             "events on items that the items table lacks",
             summary.unknown_item_events,
-            events.accepted,
+            events.accepted - summary.capped_events,
             settings.max_unknown_item_share,
         ),
         share_at_most(

@@ -90,7 +90,7 @@ class ValidationSettings(BaseModel):
         default=0.05,
         ge=0,
         le=1,
-        description="Of the accepted events, those on items that the items table lacks.",
+        description="Of the events kept, those on items that the items table lacks.",
     )
     max_capped_share: float = Field(
         default=0.2,

@@ -96,8 +96,8 @@ class Summary(_Record):
     rows: dict[str, dict[str, int]]  # interactions and impressions, by split
     users: int  # with an accepted event
     items: int  # of the catalogue
-    unknown_item_events: int  # accepted events on items the items table lacks
-    unknown_user_events: int  # accepted events of users the users table lacks
+    unknown_item_events: int  # events kept (not capped) on items the table lacks
+    unknown_user_events: int  # events kept (not capped) of users the table lacks
     split_times: SplitTimes
     responses: ResponseCounts = ResponseCounts(
         joined=0,
