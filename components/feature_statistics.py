@@ -30,8 +30,8 @@ def statistics_options(keys: Sequence[str] | None = None) -> tfdv.StatsOptions:
         feature_allowlist=None if keys is None else list(keys),
         num_histogram_buckets=_HISTOGRAM_BUCKETS,
         num_rank_histogram_buckets=_RANKED_VALUES,
-        # Exact counts gather every event id; sketches count up to 10,000 values
-        # exactly, estimate the number of more, and take 0.6 of the time.
+        # Exact counts gather every event id. Sketches count up to 10,000 values
+        # exactly, and estimate the number of more in bounded memory.
         use_sketch_based_topk_uniques=True,
     )
 
