@@ -44,6 +44,7 @@ class Replay:
     open: set  # impressions without a row yet
     sessions: set  # (user, first moment)
     events: dict  # split -> number
+    num_labelled: int = 0  # labelled events that are kept, open ones among them
 
 
 # --- What a row knows of the past -------------------------------------------------------
@@ -183,6 +184,7 @@ def replay(accepted, declared, closed_at):
             out.fates[name], impression = answer(event, kept, declared)
             if out.fates[name] == "joined":
                 out.answered.add(impression["event_id"])
+        out.num_labelled += declared.is_labelled(event)
         past = [o for o in kept if o["timestamp"] < event["timestamp"]]
         shared = features(event, past, declared)
         if declared.session_gap_ms is not None:
