@@ -159,6 +159,8 @@ def test_worker_processes_write_the_same_bytes(in_memory):
     check_same_files(run(folder, "processes", MULTI_PROCESSING)[1], expected)
 
 
+# A thread of Beam's worker ends with its channel, which the job server closes.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_flink_writes_the_same_bytes(in_memory):
     jar = job_server()
     folder, _, expected = in_memory
