@@ -20,13 +20,17 @@ SCHEMA_TYPES = {  # of a feature's statistics -> of the schema; all others are B
 _HISTOGRAM_BUCKETS, _RANKED_VALUES = 50, 10_000
 
 
-def statistics_options(keys: Sequence[str] | None = None) -> tfdv.StatsOptions:
+def statistics_options(
+    keys: Sequence[str] | None = None, sample_share: float = 1.0
+) -> tfdv.StatsOptions:
     """Returns the options of all statistics that may be compared with each other.
 
     Args:
         keys: of the features wanted; None is all.
+        sample_share: of the rows that are looked at, drawn anew in each run.
     """
     return tfdv.StatsOptions(
+        sample_rate=None if sample_share == 1.0 else sample_share,
         feature_allowlist=None if keys is None else list(keys),
         num_histogram_buckets=_HISTOGRAM_BUCKETS,
         num_rank_histogram_buckets=_RANKED_VALUES,

@@ -158,6 +158,14 @@ class ValidationSettings(BaseModel):
         ge=0,
         description="TFDV anomalies over all splits, by the curated schema.",
     )
+    statistics_sample_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Of the labelled rows, those that TFDV's statistics, and so the "
+        "schema's anomalies, are worked out from. TFDV looks at a few thousand rows a "
+        "second: take less than all of many millions.",
+    )
     drift: dict[str, DistanceThresholds] = Field(
         default={},
         description="Row key (`label`, `item_id`, `user_age`, ...) -> how far it may "

@@ -61,54 +61,21 @@ def create_pipeline(
     config: TandemConfig, surroundings: Surroundings
 ) -> tfx.dsl.Pipeline:
     """Builds the pipeline; all it depends on is in its arguments."""
-    catalog_json = config.features.model_dump_json()
     last_release = tfx.dsl.Resolver(
         strategy_class=surroundings.last_release_strategy,
         release=tfx.dsl.Channel(type=Release),
     ).with_id("LastRelease")
-    ingest = IngestEvents(
-        settings_json=config.data.model_dump_json(),
-        catalog_json=catalog_json,
-        input_fingerprint=surroundings.input_fingerprint,
-    )
-    statistics = tfx.components.StatisticsGen(
-        examples=ingest.outputs["impressions"], stats_options=statistics_options()
-    )
-    schema = tfx.components.ImportSchemaGen(schema_file=surroundings.schema_file)
-    validator = tfx.components.ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
-    )
-    nodes = [last_release, ingest, statistics, schema, validator]
-    settings_json = config.gates.data.model_dump_json()
-    compared = {}
-    if config.gates.data.drift or config.gates.data.skew:
-        comparison = CompareStatistics(
-            impressions=ingest.outputs["impressions"],
-            statistics=statistics.outputs["statistics"],
-            schema=schema.outputs["schema"],
-            summary=ingest.outputs["summary"],
-            settings_json=settings_json,
-            serving_fingerprint=surroundings.serving_fingerprint,
-        )
-        nodes.append(comparison)
-        compared = {"comparison": comparison.outputs["comparison"]}
-    data_gate = ValidateExamples(
-        anomalies=validator.outputs["anomalies"],
-        statistics=statistics.outputs["statistics"],
-        summary=ingest.outputs["summary"],
-        settings_json=settings_json,
-        name=config.name,
-        **compared,
-    )
-    nodes.append(data_gate)
-    with tfx.dsl.Cond(is_blessed(data_gate)):
+    data = {stage.id: stage for stage in _data_stages(config, surroundings)}
+    ingest, schema = data["IngestEvents"], data["ImportSchemaGen"]
+    nodes = [last_release, *data.values()]
+    with tfx.dsl.Cond(is_blessed(data["ValidateExamples"])):
         transform = tfx.components.Transform(
             # Impressions hold every labelled row, whatever the answer was: an item that
             # was shown but never liked gets an id of its own too.
             examples=ingest.outputs["impressions"],
             schema=schema.outputs["schema"],
             preprocessing_fn="models.preprocessing.preprocessing_fn",
-            custom_config={"catalog": catalog_json},
+            custom_config={"catalog": config.features.model_dump_json()},
             materialize=False,
             splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=[]),
         )
@@ -126,6 +93,48 @@ def create_pipeline(
         metadata_connection_config=surroundings.metadata_connection_config,
         beam_pipeline_args=list(config.beam_pipeline_args),
     )
+
+
+def _data_stages(config: TandemConfig, surroundings: Surroundings) -> list[BaseNode]:
+    """Returns the stages from the log to the data gate."""
+    ingest = IngestEvents(
+        settings_json=config.data.model_dump_json(),
+        catalog_json=config.features.model_dump_json(),
+        input_fingerprint=surroundings.input_fingerprint,
+    )
+    statistics = tfx.components.StatisticsGen(
+        examples=ingest.outputs["impressions"],
+        stats_options=statistics_options(
+            sample_share=config.gates.data.statistics_sample_share
+        ),
+    )
+    schema = tfx.components.ImportSchemaGen(schema_file=surroundings.schema_file)
+    validator = tfx.components.ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    )
+    stages = [ingest, statistics, schema, validator]
+    settings_json = config.gates.data.model_dump_json()
+    compared = {}
+    if config.gates.data.drift or config.gates.data.skew:
+        comparison = CompareStatistics(
+            impressions=ingest.outputs["impressions"],
+            statistics=statistics.outputs["statistics"],
+            schema=schema.outputs["schema"],
+            summary=ingest.outputs["summary"],
+            settings_json=settings_json,
+            serving_fingerprint=surroundings.serving_fingerprint,
+        )
+        stages.append(comparison)
+        compared = {"comparison": comparison.outputs["comparison"]}
+    data_gate = ValidateExamples(
+        anomalies=validator.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
+        summary=ingest.outputs["summary"],
+        settings_json=settings_json,
+        name=config.name,
+        **compared,
+    )
+    return [*stages, data_gate]
 
 
 def _model_stages(
