@@ -17,6 +17,8 @@ from components.ingestion.settings import Format
 from components.ingestion.sources import SourceFile
 
 BLOCK_BYTES = 32 << 20
+# What a file that is no Parquet file, or a damaged one, makes Arrow raise.
+PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 _READ_BYTES = 1 << 20
 
 
@@ -67,18 +69,30 @@ def parquet_error(path: str, error: Exception) -> IngestionError:
     )
 
 
+def group_rows(metadata: pq.FileMetaData) -> list[int]:
+    """Returns the rows of each row group.
+
+    Raises:
+        OSError: if they are not those of the file.
+    """
+    rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    if sum(rows) != metadata.num_rows:
+        raise OSError(f"{sum(rows)} rows in its row groups, {metadata.num_rows} in all")
+    return rows
+
+
 def _row_group_blocks(
     file: SourceFile, handle: BinaryIO, block_bytes: int
 ) -> Iterator[Block]:
     try:
         metadata = pq.ParquetFile(handle).metadata
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-        rows = [group.num_rows for group in groups]
+        rows = group_rows(metadata)
         sizes = [
             sum(group.column(i).total_compressed_size for i in range(group.num_columns))
             for group in groups
         ]
-    except (pa.ArrowException, OSError) as error:
+    except PARQUET_ERRORS as error:
         raise parquet_error(file.path, error) from error
     index, begin, size, position = 0, 0, 0, 1
     for group, group_size in enumerate(sizes):

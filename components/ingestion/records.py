@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.ingestion import streams, tfrecord
-from components.ingestion.blocks import Block, parquet_error
+from components.ingestion.blocks import PARQUET_ERRORS, Block, group_rows, parquet_error
 from components.ingestion.csv_records import CsvReader, CsvRecord, csv_batches
 from components.ingestion.errors import IngestionError
 from components.ingestion.json_lines import json_object, object_batches
@@ -109,8 +109,8 @@ def _parquet_batches(
         try:
             parquet = pq.ParquetFile(handle)
             check_columns(path, parquet.schema_arrow.names, required)
-            end = parquet.num_row_groups if block.end is None else block.end
-            groups = range(block.begin, end)
+            rows = group_rows(parquet.metadata)
+            groups = range(block.begin, len(rows) if block.end is None else block.end)
             for batch in parquet.iter_batches(batch_records, row_groups=groups):
                 columns = dict(zip(batch.schema.names, batch.columns, strict=True))
                 positions = np.arange(first, first + len(batch))
@@ -121,7 +121,11 @@ def _parquet_batches(
 
                 yield RawBatch(columns, positions, raw, [])
                 first += len(batch)
-        except (pa.ArrowException, OSError) as error:
+            declared = sum(rows[block.begin : block.end])
+            found = first - block.first_position
+            if found != declared:
+                raise OSError(f"{found} rows where its footer says {declared}")
+        except PARQUET_ERRORS as error:
             raise parquet_error(path, error) from error
 
 

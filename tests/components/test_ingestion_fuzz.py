@@ -164,6 +164,29 @@ def test_parquet_that_ends_early_is_an_ingestion_error(tmp_path):
             ingested(tmp_path / "a.parquet", Format.PARQUET)
 
 
+def test_parquet_with_bytes_changed_is_read_whole_or_not_at_all(tmp_path):
+    rng = random.Random(5)
+    log = fuzz.parquet(rng, 200, typed=True)
+    path = tmp_path / "a.parquet"
+    outcomes = set()
+    for _ in range(250):
+        data = bytearray(log.data)
+        for _ in range(rng.randrange(1, 5)):
+            data[rng.randrange(len(data) // 2, len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        try:
+            outcome = ingested(path, Format.PARQUET)
+        except IngestionError:
+            outcomes.add("refused")
+            continue
+        outcomes.add("read")
+        assert outcome.num_read == 200
+        assert len(outcome.accepted) + len(outcome.dead) == 200
+        for row in outcome.accepted:
+            fuzz.check_row(row)
+    assert outcomes == {"read", "refused"}
+
+
 def test_csv_field_of_many_megabytes_is_one_dead_letter(tmp_path):
     header = ",".join(fuzz.COLUMNS)
     rows = [f"e{i},1,u,i,click,,,,,,," for i in range(4)]
