@@ -175,7 +175,8 @@ def show_next(console: Console, root: Path, release: int | None) -> None:
     """Prints where everything lies and what to type next."""
     console.print(
         f"\nRelease {release} is in {root}/serving, the figures in "
-        f"{root}/report/metrics.json, the log in {root}/run.log. Next:",
+        f"{root}/report/metrics.json, the data in {root}/report/data.html, the log in "
+        f"{root}/run.log. Next:",
         highlight=False,
         soft_wrap=True,
     )
