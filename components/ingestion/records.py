@@ -43,6 +43,13 @@ BATCH_RECORDS = 50_000
 _READ_BYTES = 4 << 20
 
 
+def _spelled(value: Any) -> str:
+    return text_of(value) if isinstance(value, bytes) else str(value)
+
+
+_TO_JSON = json.JSONEncoder(default=_spelled)
+
+
 def read_batches(
     block: Block,
     source: Source,
@@ -117,7 +124,7 @@ def _parquet_batches(
 
                 def raw(row: int, columns: dict[str, pa.Array] = columns) -> str:
                     record = {name: value_of(x[row]) for name, x in columns.items()}
-                    return json.dumps(record, default=_spelled)
+                    return _TO_JSON.encode(record)
 
                 yield RawBatch(columns, positions, raw, [])
                 first += len(batch)
@@ -127,10 +134,6 @@ def _parquet_batches(
                 raise OSError(f"{found} rows where its footer says {declared}")
         except PARQUET_ERRORS as error:
             raise parquet_error(path, error) from error
-
-
-def _spelled(value: Any) -> str:
-    return text_of(value) if isinstance(value, bytes) else str(value)
 
 
 def _parquet_handle(path: str) -> Any:
