@@ -9,8 +9,8 @@ type that the schema gives it; of such lines Arrow's reader and Python's say the
 * A whole number beyond 64 bits is an error to Arrow, which never goes unnoticed. Where
   a whole number may stand in a column of fractions, it fits 53 bits and is not -0.
   Exponents neither overflow nor underflow; NaN is not matched.
-* Keys are spelled without escapes, so that none passes for another. A key that is
-  wanted and occurs twice is an error to Arrow.
+* Keys were seen before and are spelled without escapes, so that none passes for another.
+  A key that is wanted and occurs twice is an error to Arrow.
 
 The expression does not check UTF-8, nor for the thousands of digits that Python refuses
 to read as a number; the caller does.
@@ -41,7 +41,8 @@ _EXPONENT = r"[eE][+-]?[0-9]{1,2}"
 _FLOAT = rf"{_WHOLE}(?:{_FRACTION}(?:{_EXPONENT})?|{_EXPONENT})"
 _NUMBER = rf"(?:{_FLOAT}|0|-?[1-9][0-9]{{0,14}})"
 _FLAG = "true|false"
-_UNPLAIN = r'"\\\x00-\x1f'  # what a text holds only behind an escape
+_UNPLAIN = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')  # needs an escape in a key
+_MAX_OTHER_KEYS = 1000
 _MAX_PATTERN = 40_000  # characters; a longer expression costs more than it saves
 _NESTED = 2  # levels of lists and objects in values that are not read
 
@@ -79,9 +80,8 @@ class JsonShape:
         self._wanted = frozenset(column_map.own.values())
         self._numbers = column_map.numbers
         self._kinds: dict[str, Kind | None] = {}  # None: only null was seen
-        self._plain = [x for x in self._wanted if not re.search(f"[{_UNPLAIN}]", x)]
-        self._other_key = f'"{_other_than(self._plain)}'
-        self._depth = 0  # of lists and objects in values that are not read
+        self._others: dict[str, None] = {}  # keys that are not read
+        self._depth = 0  # of lists and objects in their values
         self.pattern = ""
         self.schema = pa.schema([])
 
@@ -100,13 +100,16 @@ class JsonShape:
         seen: dict[str, collections.Counter[Kind]] = {}
         for record in records:
             for key, value in record.items():
-                if key not in self._wanted:
-                    if isinstance(value, list | dict):
-                        self._depth = _NESTED
-                elif key in self._plain:
+                if _UNPLAIN.search(key):
+                    continue
+                if key in self._wanted:
                     kinds = seen.setdefault(key, collections.Counter())
                     if value is not None:
                         kinds[_kind_of(value)] += 1
+                elif key in self._others or len(self._others) < _MAX_OTHER_KEYS:
+                    self._others[key] = None
+                    if isinstance(value, list | dict):
+                        self._depth = _NESTED
         usual = len(records) * (1 - share) / share  # records that have the shape
         for key, kinds in seen.items():
             known = self._kinds.get(key)
@@ -121,12 +124,17 @@ class JsonShape:
         return max(kinds, key=lambda kind: kinds[kind]) if kinds else None
 
     def _build(self) -> None:
-        members = [f"{self._other_key}{_SPACE}:{_SPACE}(?:{_anything(self._depth)})"]
+        by_value: dict[str, list[str]] = {}
         for key, kind in self._kinds.items():
-            value = self._value(key, kind)
-            members.append(f'"{re.escape(key)}"{_SPACE}:{_SPACE}(?:{value})')
+            by_value.setdefault(self._value(key, kind), []).append(key)
+        if self._others:
+            by_value[_anything(self._depth)] = list(self._others)
+        members = [
+            f'"(?:{"|".join(map(re.escape, keys))})"{_SPACE}:{_SPACE}(?:{value})'
+            for value, keys in by_value.items()
+        ]
         member = f"(?:{'|'.join(members)})"
-        pairs = f"{member}(?:{_SPACE},{_SPACE}{member})*"
+        pairs = f"{member}(?:{_SPACE},{_SPACE}{member})*" if members else ""
         self.pattern = rf"\A{_SPACE}\{{{_SPACE}(?:{pairs})?{_SPACE}\}}[ \t\r]*\n?\z"
         self.schema = pa.schema(
             [
@@ -136,7 +144,7 @@ class JsonShape:
         )
 
     def _value(self, key: str, kind: Kind | None) -> str:
-        """Returns the expression of a wanted value; what has no type is only null."""
+        """Returns the expression of a value that is read; without a type, only null."""
         regex = {
             Kind.TEXT: _TEXT,
             Kind.WHOLE: _WHOLE,
@@ -155,20 +163,6 @@ def _kind_of(value: Any) -> Kind:
         return Kind.OTHER
     by_type = {str: Kind.TEXT, bool: Kind.FLAG, int: Kind.WHOLE, float: Kind.FLOAT}
     return by_type.get(type(value), Kind.OTHER)
-
-
-def _other_than(keys: list[str]) -> str:
-    """Returns the expression of any key but `keys`, from behind its opening quote."""
-    ends = [] if "" in keys else ['"']
-    by_first: dict[str, list[str]] = {}
-    for key in keys:
-        if key:
-            by_first.setdefault(key[0], []).append(key[1:])
-    firsts = "".join(re.escape(first) for first in sorted(by_first))
-    ends.append(f'[^{_UNPLAIN}{firsts}][^{_UNPLAIN}]*"')
-    for first, rests in sorted(by_first.items()):
-        ends.append(re.escape(first) + _other_than(rests))
-    return f"(?:{'|'.join(ends)})"
 
 
 def _anything(depth: int) -> str:

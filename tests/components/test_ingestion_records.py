@@ -310,6 +310,28 @@ def test_usual_lines_do_not_go_one_by_one(tmp_path, monkeypatch):
     assert sum(seen) <= 10_000 // 33 + 1
 
 
+def test_columns_that_nothing_reads_do_not_slow_the_others(tmp_path, monkeypatch):
+    rows = []
+    one_by_one = json_lines._one_by_one
+    monkeypatch.setattr(
+        json_lines,
+        "_one_by_one",
+        lambda part, odd, parse: rows.append(len(odd)) or one_by_one(part, odd, parse),
+    )
+    unread = {
+        "context": {"page": ["a", 1, None], "b": {}},
+        "": 1,
+        "ü": "\n",
+        "x y": 1.5,
+    }
+    data = [
+        json.dumps(world.event(f"e{i}") | unread, ensure_ascii=False).encode()
+        for i in range(3000)
+    ]
+    check_json(ours, tmp_path / "a.jsonl", b"\n".join(data), sizes=[1000])
+    assert sum(rows) == 0
+
+
 def test_items_keep_columns_that_nothing_declares_as_they_were(tmp_path):
     path = tmp_path / "items.jsonl"
     path.write_text('{"item_id": "a", "price": 1, "tags": ["x"]}\n' * 3)
