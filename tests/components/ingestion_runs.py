@@ -106,7 +106,7 @@ def _by_shard(events, plan, log):
             plan.settings,
             plan.catalog,
         )
-        for chunk in shard_rows.chunks(cuts, chunk_rows=5):
+        for chunk in shard_rows.chunks(cuts, chunk_rows=16):
             masks = (chunk.is_interaction, chunk.is_impression)
             for name, mask in zip(EXAMPLES, masks, strict=True):
                 for example in chunk.examples.filter(mask).to_pylist():
