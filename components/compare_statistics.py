@@ -3,7 +3,7 @@
 Drift sets the newest dated span beside the one before, told by the rows' timestamps; a
 log without two dated spans has its test split set beside its train split. Skew sets
 what was served beside the train split. Only what a comparison needs beyond the
-statistics of the splits is read again, and only the features that have a threshold.
+statistics of the splits is read again, of which only the features with a threshold.
 """
 
 import dataclasses
@@ -45,13 +45,13 @@ class Log:
     """What the comparisons are made of.
 
     Attributes:
-        rows: glob of the labelled rows of all splits.
+        uri: folder of the labelled rows, `Split-<split>/` each.
         statistics: of the labelled rows, by split.
         schema: the curated one.
         summary: the account of the ingestion.
     """
 
-    rows: str
+    uri: str
     statistics: Mapping[str, Statistics]
     schema: schema_pb2.Schema
     summary: Summary
@@ -73,11 +73,14 @@ def compare_log(
     """
     days = newest_days(log.summary) if settings.drift else None
     served = match_serving_examples(settings) if settings.skew else []
-    if days or served:
+    sampled = sampled_splits(settings, days)
+    if days or served or sampled:
         try:
             with pipeline:
                 if days:
                     _write_day_statistics(pipeline, log, settings, days, folder)
+                for split in sampled:
+                    _write_split_statistics(pipeline, log, settings, split, folder)
                 if served:
                     _write_served_statistics(pipeline, served, settings.skew, folder)
         except Exception as error:
@@ -87,22 +90,42 @@ def compare_log(
                 "gates.data.serving_examples: cannot compare the files of "
                 f"`{settings.serving_examples}`: {error}"
             ) from error
+
+    def rows_of_split(split: str) -> Rows:
+        own = read_statistics(folder, split) if split in sampled else None
+        return Rows(f"the {split} split", own or log.statistics[split])
+
     comparisons = []
     if settings.drift:
         base, current = (
             [Rows(day, read_statistics(folder, day)) for day in days]
             if days
-            else [_split(log, "train"), _split(log, "test")]
+            else [rows_of_split("train"), rows_of_split("test")]
         )
         comparisons.append(
             compare(Kind.DRIFT, base, current, log.schema, settings.drift)
         )
     if settings.skew:
+        base = rows_of_split("train")
         current = Rows("what was served", read_statistics(folder, _SERVED))
-        comparisons.append(
-            compare(Kind.SKEW, _split(log, "train"), current, log.schema, settings.skew)
-        )
+        comparisons.append(compare(Kind.SKEW, base, current, log.schema, settings.skew))
     return Comparisons(comparisons=tuple(comparisons))
+
+
+def sampled_splits(
+    settings: ValidationSettings, days: tuple[str, str] | None
+) -> tuple[str, ...]:
+    """Returns the splits whose own statistics will not do, and that are read again.
+
+    TFDV's sample is of whole batches, each of the rows of a few users: on a year of
+    receipts, 5 % of the batches set the stores of train and test 0.065 to 0.086 apart
+    (Jensen-Shannon), 5 % of the rows 0.033, and all rows 0.031.
+    """
+    if settings.statistics_sample_share == 1:
+        return ()
+    if settings.drift and not days:
+        return ("train", "test")
+    return ("train",) if settings.skew else ()
 
 
 def newest_days(summary: Summary) -> tuple[str, str] | None:
@@ -110,10 +133,6 @@ def newest_days(summary: Summary) -> tuple[str, str] | None:
     spans = summary.sources["events"].spans
     days = sorted(span for span in spans if _DATE.fullmatch(span))
     return (days[-2], days[-1]) if len(days) > 1 else None
-
-
-def _split(log: Log, split: str) -> Rows:
-    return Rows(f"the {split} split", log.statistics[split])
 
 
 def _write_day_statistics(
@@ -128,17 +147,48 @@ def _write_day_statistics(
     decoded = schema_pb2.Schema()
     decoded.CopyFrom(compared)
     decoded.feature.add(name=TIMESTAMP, type=schema_pb2.INT)
-    source = row_source([log.rows], decoded)
-    batches = (
-        pipeline
-        | "ReadRows" >> source.RawRecordBeamSource()
-        | "SampleRows" >> beam.Filter(is_sampled, sample_rate(log, settings, days))
-        | "DecodeRows" >> source.RawRecordToRecordBatch()
-    )
+    events = log.summary.sources["events"]
+    largest = max(events.spans[day].accepted for day in days)
+    rows = sum(log.summary.rows["impressions"].values())
+    rate = sample_rate(settings, rows * largest / max(events.accepted, 1))
+    batches = _sampled_rows(pipeline, "days", f"{log.uri}/Split-*/*", decoded, rate)
     keys = [feature.name for feature in compared.feature]
     for day in days:
-        rows = batches | f"RowsOf[{day}]" >> beam.Map(rows_of_day, day, keys)
-        write_statistics(rows, statistics_options(), folder, day)
+        of_day = batches | f"RowsOf[{day}]" >> beam.Map(rows_of_day, day, keys)
+        write_statistics(of_day, statistics_options(), folder, day)
+
+
+def _write_split_statistics(
+    pipeline: beam.Pipeline,
+    log: Log,
+    settings: ValidationSettings,
+    split: str,
+    folder: str,
+) -> None:
+    """Adds to a pipeline the statistics of a split's rows, called by the split."""
+    keys = {**settings.drift, **settings.skew}
+    decoded = decoded_schema(keys, log.statistics.values())
+    rate = sample_rate(settings, log.summary.rows["impressions"][split])
+    files = f"{log.uri}/Split-{split}/*"
+    rows = _sampled_rows(pipeline, split, files, decoded, rate)
+    write_statistics(rows, statistics_options(), folder, split)
+
+
+def _sampled_rows(
+    pipeline: beam.Pipeline,
+    name: str,
+    files: str,
+    decoded: schema_pb2.Schema,
+    rate: float,
+) -> beam.PCollection:
+    """Returns record batches of a share of the rows."""
+    source = row_source([files], decoded)
+    return (
+        pipeline
+        | f"Read[{name}]" >> source.RawRecordBeamSource()
+        | f"Sample[{name}]" >> beam.Filter(is_sampled, rate)
+        | f"Decode[{name}]" >> source.RawRecordToRecordBatch()
+    )
 
 
 def _write_served_statistics(
@@ -157,14 +207,9 @@ def _write_served_statistics(
     write_statistics(rows, statistics_options(list(keys)), folder, _SERVED)
 
 
-def sample_rate(log: Log, settings: ValidationSettings, days: Sequence[str]) -> float:
-    """Returns the share of the rows to look at, so that no day has too many."""
-    events = log.summary.sources["events"]
-    rows = sum(log.summary.rows["impressions"].values())
-    largest = max(events.spans[day].accepted for day in days)
-    if not rows or not largest:
-        return 1.0
-    return min(1.0, settings.max_compared_rows / (rows * largest / events.accepted))
+def sample_rate(settings: ValidationSettings, num_rows: float) -> float:
+    """Returns the share of the rows to look at, so that a side has not too many."""
+    return min(1.0, settings.max_compared_rows / max(num_rows, 1))
 
 
 def decoded_schema(

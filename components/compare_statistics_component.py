@@ -36,7 +36,7 @@ def CompareStatistics(
     """Measures the drift and the skew that `settings_json` has thresholds for.
 
     Args:
-        impressions: the rows, read where days are compared.
+        impressions: the rows; read where days are compared, or a sample will not do.
         statistics: of StatisticsGen, with `statistics_options`.
         schema: the curated one.
         summary: of IngestEvents; says which spans there are.
@@ -48,7 +48,7 @@ def CompareStatistics(
     """
     del serving_fingerprint
     log = Log(
-        rows=FileSystems.join(impressions.uri, "Split-*", "*"),
+        uri=impressions.uri,
         statistics={
             split: stats_artifact_utils.load_statistics(statistics, split).proto()
             for split in SPLITS

@@ -15,7 +15,7 @@ import markupsafe
 from components.comparison import Comparison
 from components.data_report import charts
 from components.data_report.tables import feature_tables
-from components.feature_statistics import Statistics
+from components.feature_statistics import Statistics, num_rows
 from components.gate import GateResult
 from components.ingestion.summary import SpanCounts, Summary
 from components.visible_text import visible
@@ -68,6 +68,11 @@ def render(report: DataReport) -> str:
                 for feature, text in sorted(found.items())
             ],
             splits=list(report.anomalies),
+            sampled=[
+                f"{split} {seen:,} of {rows:,}"
+                for split, seen, rows in _looked_at(report)
+                if seen < rows
+            ],
             comparisons=report.comparisons,
             numbers=numbers,
             values=values,
@@ -83,6 +88,15 @@ def _accounts(
     return [
         (table, source, list(reversed(source.spans.items())))
         for table, source in summary.sources.items()
+    ]
+
+
+def _looked_at(report: DataReport) -> list[tuple[str, int, int]]:
+    """Returns of each split how many rows the statistics are of, and how many it has."""
+    labelled = report.summary.rows["impressions"]
+    return [
+        (split, num_rows(statistics), labelled.get(split, 0))
+        for split, statistics in report.statistics.items()
     ]
 
 

@@ -106,7 +106,7 @@ def make_log(folder, schema, statistics, train, test, spans=DAYS, accepted=600):
     """
     write_records(folder / "Split-train/data_tfrecord-00000-of-00001.gz", train)
     write_records(folder / "Split-test/data_tfrecord-00000-of-00001.gz", test)
-    return Log(f"{folder}/Split-*/*", statistics, schema, summary(spans, accepted))
+    return Log(str(folder), statistics, schema, summary(spans, accepted))
 
 
 def split_statistics(folder, train, test):

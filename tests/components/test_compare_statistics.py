@@ -6,7 +6,12 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.compare_statistics import compare_log, is_sampled, newest_days
+from components.compare_statistics import (
+    compare_log,
+    is_sampled,
+    newest_days,
+    sampled_splits,
+)
 from components.comparison import Kind
 from components.ingestion.errors import IngestionError
 from components.serving_examples import serving_fingerprint
@@ -141,6 +146,32 @@ def test_large_days_are_sampled_the_same_way_each_time(tmp_path, statistics):
     assert found.base_rows == sum(is_sampled(row, 0.25) for row in before)
     # A quarter, within 5 standard deviations of sqrt(1200 * 3 / 16) = 15.
     assert found.current_rows == pytest.approx(300, abs=75)
+
+
+def test_sampled_statistics_of_splits_are_not_compared(tmp_path, statistics):
+    """TFDV's sample is of whole batches; the rows are read and sampled one by one."""
+    settings = DRIFT.model_copy(
+        update={"statistics_sample_share": 0.5, "max_compared_rows": 300}
+    )
+    before, after = rows(DAYS[0], 1200), rows(DAYS[1], 400, mean_age=38.0)
+    log = rated_days.make_log(tmp_path, SCHEMA, statistics, before, after, spans=("",))
+    (found,) = compare_log(beam_pipeline(), log, settings, str(tmp_path)).comparisons
+    # The account says that train has 600 rows, so half of them are looked at.
+    assert found.base_rows == sum(is_sampled(row, 0.5) for row in before)
+    assert found.current_rows == 400
+    assert failed(found) == {("user_age", "jensen_shannon")}
+
+
+def test_splits_are_read_where_their_statistics_are_a_sample():
+    whole = ValidationSettings.model_validate(
+        {"drift": THRESHOLDS, "skew": THRESHOLDS, "serving_examples": "served"}
+    )
+    sampled = whole.model_copy(update={"statistics_sample_share": 0.5})
+    assert sampled_splits(whole, None) == sampled_splits(whole, DAYS) == ()
+    assert sampled_splits(sampled, None) == ("train", "test")
+    assert sampled_splits(sampled, DAYS) == ("train",)
+    without_skew = sampled.model_copy(update={"skew": {}})
+    assert sampled_splits(without_skew, DAYS) == ()
 
 
 def test_sample_keeps_its_share():

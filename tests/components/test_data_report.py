@@ -199,6 +199,15 @@ def test_page_says_what_the_gate_found():
     assert "The log passed" in render(report(result=passed))
 
 
+def test_page_says_where_statistics_are_of_a_sample():
+    assert "From a sample" not in render(report(statistics={}))
+    text = "".join(read(render(report())).texts)
+    # The statistics are of 3 rows, the account says 30.
+    assert (
+        "From a sample of the rows: train 3 of 30, eval 3 of 30, test 3 of 30." in text
+    )
+
+
 def test_page_of_a_log_without_rows_thresholds_or_spans():
     empty = tfdv.generate_statistics_from_dataframe(pd.DataFrame())
     splits = dict.fromkeys(("train", "eval", "test"), empty)
