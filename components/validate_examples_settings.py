@@ -186,9 +186,9 @@ class ValidationSettings(BaseModel):
     max_compared_rows: int = Field(
         default=1_000_000,
         ge=1,
-        description="Rows of one side of a comparison that are read for it, about; of "
-        "more, a sample that is the same in each run. (Splits are read for it only where "
-        "`statistics_sample_share` is below 1.)",
+        description="Rows of one side of a comparison that are looked at, about; of "
+        "more, a sample that is the same in each run. Splits are read for it only where "
+        "`statistics_sample_share` is below 1.",
     )
 
     @model_validator(mode="after")
