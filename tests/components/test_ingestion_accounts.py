@@ -223,7 +223,7 @@ def check_counters(summary, counters):
 
 
 @hypothesis_settings(
-    max_examples=10,
+    max_examples=8,
     phases=[Phase.generate],
     deadline=None,
     suppress_health_check=list(HealthCheck),

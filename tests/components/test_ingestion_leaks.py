@@ -37,7 +37,7 @@ def check_log(log, replay=runs.replayed):
     assert outcome.profiles == oracle.profiles(*as_of)
 
 
-@hypothesis_settings(max_examples=200, **SLOW)
+@hypothesis_settings(max_examples=150, **SLOW)
 @given(log=logs.logs())
 def test_every_row_equals_the_oracle(log):
     check_log(log)
@@ -167,13 +167,13 @@ def known_by(outcome, travel):
     return out
 
 
-@hypothesis_settings(max_examples=120, **SLOW)
+@hypothesis_settings(max_examples=100, **SLOW)
 @given(travel=travels())
 def test_no_row_changes_with_what_comes_later(travel):
     check_travel(travel)
 
 
-@hypothesis_settings(max_examples=50, **SLOW)
+@hypothesis_settings(max_examples=30, **SLOW)
 @given(travel=travels())
 def test_the_oracle_passes_the_test_of_time_travel(travel):
     def by_oracle(log):
@@ -335,7 +335,7 @@ def check_runs(log):
 
 
 @pytest.mark.component
-@hypothesis_settings(max_examples=12, phases=[Phase.generate], **SLOW)
+@hypothesis_settings(max_examples=8, phases=[Phase.generate], **SLOW)
 @given(log=logs.logs(sizes=(20, 40)))
 def test_whole_runs_equal_the_oracle(log):
     check_runs(log)
