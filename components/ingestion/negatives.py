@@ -74,6 +74,26 @@ def sampled_items(
     return rank + below - begin[event]
 
 
+def has_choice(
+    excluded_offsets: np.ndarray, excluded_items: np.ndarray, num_items: int
+) -> np.ndarray:
+    """Returns for which events an item is left to draw.
+
+    Args:
+        excluded_offsets, excluded_items, num_items: as `sampled_items`.
+
+    Returns:
+        [R] bool.
+    """
+    out = np.diff(excluded_offsets) < num_items
+    doubtful = np.flatnonzero(~out)
+    begin, _ = _distinct_exclusions(
+        doubtful, excluded_offsets, excluded_items, num_items
+    )
+    out[doubtful] = np.diff(begin) < num_items
+    return out
+
+
 def _distinct_exclusions(
     events: np.ndarray, offsets: np.ndarray, codes: np.ndarray, num_items: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.ingestion import encoding
-from components.ingestion.errors import IngestionError
 from components.ingestion.facts import PartialFacts, partial_facts
-from components.ingestion.negatives import sampled_items
+from components.ingestion.negatives import has_choice, sampled_items
 from components.ingestion.settings import DataSettings
 from components.ingestion.shard import ShardEvents, of_types
 from components.ingestion.splits import SplitCuts, split_of
@@ -255,17 +254,17 @@ def _rows_of(
     if len(drawing) == 0:
         return _Rows(real, np.zeros(len(real), np.int64), events.item_of[real])
     in_catalog = pc.fill_null(known_items, -1).to_numpy().astype(np.int64)
-    offsets, excluded = _company(events, drawing)
-    try:
-        drawn = sampled_items(
-            events.table[EVENT_ID].combine_chunks().take(pa.array(drawing)),
-            numbers[drawing],
-            offsets,
-            in_catalog[events.item_of[excluded]],
-            num_items,
-        )
-    except ValueError as error:
-        raise IngestionError(str(error)) from error
+    offsets, members = _company(events, drawing)
+    excluded = in_catalog[events.item_of[members]]
+    # One basket that holds the whole catalogue must not stop a day's ingestion.
+    numbers[drawing[~has_choice(offsets, excluded, num_items)]] = 0
+    drawn = sampled_items(
+        events.table[EVENT_ID].combine_chunks().take(pa.array(drawing)),
+        numbers[drawing],
+        offsets,
+        excluded,
+        num_items,
+    )
     event = np.repeat(drawing, numbers[drawing])
     first = np.cumsum(numbers[drawing]) - numbers[drawing]
     negative = np.arange(len(event)) - np.repeat(first, numbers[drawing]) + 1

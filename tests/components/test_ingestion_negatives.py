@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from components.ingestion.negatives import sampled_items
+from components.ingestion.negatives import has_choice, sampled_items
 
 GENERATED = settings(
     max_examples=150,
@@ -318,3 +318,34 @@ def test_codes_beyond_the_catalogue_are_refused():
 def test_no_events():
     items = sampled_items(pa.array([], pa.string()), np.zeros(0), *excluding([]), 3)
     assert items.dtype == np.int64 and len(items) == 0
+
+
+def check_choice(implementation):
+    """The checker: an event has a choice unless every item is excluded for it."""
+    excluded = [[0, 1, 2], [2, 1, 1, 0, 0], [0, 1, 1, 1], [-1, 0, 1], [-1] * 5, []]
+    offsets = np.cumsum([0, *(len(items) for items in excluded)])
+    items = np.array([item for items in excluded for item in items], np.int64)
+    expected = [False, False, True, True, True, True]
+    assert implementation(offsets, items, 3).tolist() == expected
+
+
+def test_choice():
+    check_choice(has_choice)
+
+
+def by_number(offsets, items, num_items):
+    return np.diff(offsets) < num_items
+
+
+def always(offsets, items, num_items):
+    return np.ones(len(offsets) - 1, bool)
+
+
+def counts_unknown_items(offsets, items, num_items):
+    return has_choice(offsets, np.abs(items) + (items < 0), num_items)
+
+
+@pytest.mark.parametrize("wrong", [by_number, always, counts_unknown_items])
+def test_choice_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_choice(wrong)

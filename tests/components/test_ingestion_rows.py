@@ -37,9 +37,9 @@ def raw_batch(records):
     )
 
 
-def replay(records, num_shards=1):
+def replay(records, num_shards=1, settings=None):
     """Returns {(examples, split): {event_id: row}}, without Beam."""
-    settings = world.settings()
+    settings = settings or world.settings()
     maps = column_maps(settings, world.CATALOG)
     accepted, _ = parse_events(
         raw_batch(records), maps["events"], settings, world.CATALOG, FILE
@@ -361,3 +361,19 @@ def test_rows_of_no_event_are_none():
     assert list(shard.chunks(split_cuts(np.array([]), world.settings().split))) == []
     profiles = user_profiles(events, world.users_table(), world.CATALOG)
     assert profiles["history_item_ids"].to_pylist() == [[], [], []]
+
+
+def test_basket_of_the_whole_catalogue_stops_no_ingestion():
+    """Found by random logs: the draw had no item left, and the run ended there."""
+    types = world.event_type_settings()
+    types["click"] |= {"sampled_negatives": 2}
+    settings = world.settings(event_types=types)
+    records = [world.event(f"e{item}", item_id=item) for item in world.ITEMS]
+    records.append(world.event("alone", timestamp=2000))
+    found = {
+        k: v
+        for split in replay(records, settings=settings).values()
+        for k, v in split.items()
+    }
+    assert set(found) == {*(r["event_id"] for r in records), "alone~1", "alone~2"}
+    assert {found[f"alone~{j}"]["item_id"][0] for j in (1, 2)} <= {"i1", "i2"}
