@@ -80,12 +80,16 @@ class GateResult:
 
 def at_most(name: str, seen: float, limit: float, detail: str = "") -> Check:
     """Checks `seen` <= `limit`; a NaN fails."""
-    return Check(name, seen <= limit, f"{seen:g}{detail}", f"at most {limit:g}")
+    return Check(
+        name, seen <= limit, f"{_shown(seen)}{detail}", f"at most {_shown(limit)}"
+    )
 
 
 def at_least(name: str, seen: float, limit: float, detail: str = "") -> Check:
     """Checks `seen` >= `limit`; a NaN fails."""
-    return Check(name, seen >= limit, f"{seen:g}{detail}", f"at least {limit:g}")
+    return Check(
+        name, seen >= limit, f"{_shown(seen)}{detail}", f"at least {_shown(limit)}"
+    )
 
 
 def share_at_most(
@@ -95,3 +99,8 @@ def share_at_most(
     share = part / whole if whole else 0.0
     seen = f"{share:.2%} ({part} of {whole}){detail}"
     return Check(name, share <= limit, seen, f"at most {limit:.2%}")
+
+
+def _shown(number: float) -> str:
+    """Returns a count in full, and any other number to six digits."""
+    return str(number) if isinstance(number, int) else f"{number:g}"

@@ -88,3 +88,10 @@ def test_limits_are_inclusive_and_nan_fails():
     assert not share_at_most("x", 2, 20, 0.05).passed
     assert share_at_most("x", 0, 0, 0.05).passed
     assert share_at_most("x", 2, 20, 0.05).seen == "10.00% (2 of 20)"
+
+
+def test_counts_are_shown_in_full():
+    many = at_least("rows", 5_289_390, 5_289_391)
+    assert (many.seen, many.expected) == ("5289390", "at least 5289391")
+    share = at_most("share", 0.123456789, 0.1)
+    assert (share.seen, share.expected) == ("0.123457", "at most 0.1")
