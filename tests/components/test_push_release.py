@@ -85,7 +85,9 @@ def test_push_lays_out_one_version_of_all_models(push, root, bundle):
         copied = _tree(root / model / "1234")
         assert copied == _tree(bundle / model)
     assert (root / "releases" / "1234" / "items.parquet").read_text() == "items"
-    assert (root / "releases" / "1234" / "profiles" / "profiles.parquet").read_text() == "profiles"
+    assert (
+        root / "releases" / "1234" / "profiles" / "profiles.parquet"
+    ).read_text() == "profiles"
     assert read_manifest(root, 1234) == manifest
     assert manifest.versions == {"tensorflow": "2.20.0"}
     assert manifest.created == "1970-01-01T00:20:34+00:00"
