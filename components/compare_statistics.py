@@ -7,8 +7,6 @@ statistics of the splits is read again, of which only the features with a thresh
 """
 
 import dataclasses
-import datetime
-import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -30,14 +28,13 @@ from components.feature_statistics import (
     write_statistics,
 )
 from components.ingestion.errors import IngestionError
+from components.ingestion.spans import day_bounds
 from components.ingestion.summary import Summary
 from components.serving_examples import match_serving_examples
 from components.validate_examples_settings import ValidationSettings
 from schemas.features import TIMESTAMP
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SERVED = "served"
-_DAY_MS = 24 * 3600 * 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +128,7 @@ def sampled_splits(
 def newest_days(summary: Summary) -> tuple[str, str] | None:
     """Returns the last two dated spans of the events, older first, if there are two."""
     spans = summary.sources["events"].spans
-    days = sorted(span for span in spans if _DATE.fullmatch(span))
+    days = sorted(span for span in spans if day_bounds(span))
     return (days[-2], days[-1]) if len(days) > 1 else None
 
 
@@ -239,9 +236,8 @@ def is_sampled(record: bytes, rate: float) -> bool:
 
 def rows_of_day(batch: pa.RecordBatch, day: str, keys: Sequence[str]) -> pa.RecordBatch:
     """Returns the columns `keys` of the rows with a timestamp of the day, in UTC."""
-    midnight = datetime.datetime.fromisoformat(f"{day}T00:00:00+00:00")
-    start = int(midnight.timestamp()) * 1000
+    start, end = day_bounds(day) or (0, 0)
     times = batch.column(TIMESTAMP).flatten().to_numpy(zero_copy_only=False)
-    within = (times >= start) & (times < start + _DAY_MS)
+    within = (times >= start) & (times < end)
     rows = np.flatnonzero(within)
     return batch.select(list(keys)).take(pa.array(rows))

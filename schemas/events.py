@@ -30,6 +30,8 @@ OPTIONAL_EVENT_COLUMNS = (VALUE, POSITION, PROPENSITY, REQUEST_ID)
 
 SPLITS = ("train", "eval", "test")  # in the order of time
 
+MINUTE_MS = 60 * 1000
+DAY_MS = 24 * 60 * MINUTE_MS  # a UTC day
 MAX_ID_BYTES = 1024  # longer ids are damage, not names
 MIN_TIMESTAMP = 0  # ms since the epoch, UTC
 MAX_TIMESTAMP = 253_402_300_799_999  # the last ms of the year 9999

@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from schemas.events import DAY_MS
 from schemas.runs import first_of_run, same_user_as_above
-
-_DAY_MS = 24 * 60 * 60 * 1000
 
 
 def within_daily_cap(
@@ -33,6 +32,6 @@ def within_daily_cap(
         raise ValueError(f"`limit` should be >= 1. Received: limit={limit}")
     if len(timestamps) == 0:
         return np.zeros(0, bool)
-    days = timestamps // _DAY_MS
+    days = timestamps // DAY_MS
     same_day = same_user_as_above(users, timestamps) & (days[1:] == days[:-1])
     return np.arange(len(timestamps)) - first_of_run(same_day) < limit

@@ -12,7 +12,7 @@ from components.ingestion import columns, spans
 from components.ingestion.raw_batch import Column, RawBatch, value_of, values_of
 from components.ingestion.settings import DataSettings, Source, SpanSettings
 from components.ingestion.sources import ColumnMap, SourceFile
-from schemas.events import MAX_ID_BYTES, events_schema
+from schemas.events import DAY_MS, MAX_ID_BYTES, MINUTE_MS, events_schema
 from schemas.features import (
     EVENT_ID,
     EVENT_TYPE,
@@ -36,8 +36,6 @@ _TIME_RULE = "should be whole ms since 1970 (UTC) or ISO 8601, up to the year 99
 _NUMBER_RULE = "should be a finite number"
 _PROPENSITY_RULE = "should lie in (0, 1]"
 _SEEN_CHARACTERS = 80
-_MINUTE_MS = 60 * 1000
-_DAY_MS = 24 * 60 * _MINUTE_MS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,14 +223,14 @@ def _check_span(
     if bounds is None or file.replayed:
         return
     begin, end = bounds
-    late = pc.less(timestamps, begin - settings.max_late_days * _DAY_MS)
+    late = pc.less(timestamps, begin - settings.max_late_days * DAY_MS)
     checks.refuse(
         _mask(late),
         TIMESTAMP,
         f"should be at most {settings.max_late_days} day(s) (`max_late_days`) before the "
         "day of its file's span",
     )
-    early = pc.greater(timestamps, end + settings.max_early_minutes * _MINUTE_MS)
+    early = pc.greater(timestamps, end + settings.max_early_minutes * MINUTE_MS)
     checks.refuse(
         _mask(early),
         TIMESTAMP,

@@ -13,6 +13,7 @@ from components.ingestion.sources import (
     ColumnMap,
     SourceFile,
     column_maps,
+    input_bytes,
     match_sources,
     sources_of,
 )
@@ -72,6 +73,6 @@ def make_plan(
     for table, source in sources_of(settings).items():
         first = whole(files[table][0])
         next(read_batches(first, source, maps[table], 1), None)
-    by_size = -(-sum(file.num_bytes for file in files["events"]) // _SHARD_BYTES)
+    by_size = -(-input_bytes(files["events"]) // _SHARD_BYTES)
     num_shards = settings.shards or min(max(by_size, _MIN_SHARDS), _MAX_SHARDS)
     return Plan(settings, catalog, files, maps, num_shards, outputs)

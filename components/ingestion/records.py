@@ -19,25 +19,9 @@ from components.ingestion.csv_records import CsvReader, CsvRecord, csv_batches
 from components.ingestion.errors import IngestionError
 from components.ingestion.json_lines import json_object, object_batches
 from components.ingestion.lines import Lines, damage, joined, read_lines
-from components.ingestion.raw_batch import (
-    BrokenRecord,
-    Column,
-    RawBatch,
-    column,
-    text_of,
-    value_of,
-)
+from components.ingestion.raw_batch import BrokenRecord, RawBatch, text_of, value_of
 from components.ingestion.settings import Format, Source
 from components.ingestion.sources import ColumnMap, SourceFile, nearest
-
-__all__ = [
-    "BATCH_RECORDS",
-    "BrokenRecord",
-    "Column",
-    "RawBatch",
-    "column",
-    "read_batches",
-]
 
 BATCH_RECORDS = 50_000
 _READ_BYTES = 4 << 20

@@ -184,7 +184,6 @@ class ShardRows:
         at = rows.event
         table = events.table.take(pa.array(at)).combine_chunks()
         is_negative = rows.negative > 0
-        only_real = pa.array(is_negative)  # a mask of nulls
         history = encoding.slices(
             self._history, self._history_begin[at], self._history_end[at]
         )
@@ -208,7 +207,6 @@ class ShardRows:
         if events.session_start is not None:
             starts = pa.array(events.session_start[at])
             columns.append(encoding.int_entries(SESSION_START, starts))
-        absent = pa.scalar(None)
         for name, array, entries in (
             (
                 VALUE,
@@ -219,7 +217,8 @@ class ShardRows:
             (PROPENSITY, table[PROPENSITY].combine_chunks(), encoding.float_entries),
         ):
             if array.null_count < len(array):
-                array = pc.if_else(only_real, absent.cast(array.type), array)
+                nothing = pa.scalar(None, array.type)
+                array = pc.if_else(pa.array(is_negative), nothing, array)
                 columns.append(entries(name, array))
         return encoding.examples(encoding.concat(*columns))
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from components.ingestion.caps import within_daily_cap
 from components.ingestion.responses import join_responses
 from components.ingestion.settings import DataSettings, EventType
-from schemas.events import REQUEST_ID
+from schemas.events import MINUTE_MS, REQUEST_ID
 from schemas.features import (
     EVENT_ID,
     EVENT_TYPE,
@@ -21,8 +21,6 @@ from schemas.features import (
     VALUE,
 )
 from schemas.sessions import session_starts
-
-_MINUTE_MS = 60_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +110,7 @@ def shard_events(
     timestamps = events[TIMESTAMP].to_numpy()
     types = _types(events, settings)
     requests = _requests(events)
-    window_ms = round(settings.response_window_minutes * _MINUTE_MS)
+    window_ms = round(settings.response_window_minutes * MINUTE_MS)
     answers = _answers(settings)
     answer, fates = join_responses(
         _join_keys(user_of, requests, item_of), timestamps, types, answers, window_ms
@@ -261,7 +259,7 @@ def _sessions(
     """
     if settings.session_gap_minutes is None:
         return None, 0
-    gap_ms = round(settings.session_gap_minutes * _MINUTE_MS)
+    gap_ms = round(settings.session_gap_minutes * MINUTE_MS)
     starts = session_starts(users, timestamps, gap_ms)
     out = np.empty(len(starts), np.int64)
     out[by_user] = timestamps[starts]

@@ -18,6 +18,7 @@ from apache_beam.io.filesystem import FileSystem
 
 from components.ingestion.errors import IngestionError
 from components.ingestion.settings import DataSettings, SpanSettings
+from schemas.events import DAY_MS
 
 if TYPE_CHECKING:
     from components.ingestion.sources import SourceFile
@@ -28,7 +29,6 @@ _DIGITS = {"YYYY": 4, "MM": 2, "DD": 2}
 _DAY = "YYYY-MM-DD"
 _KNOWN = (_DAY, *_DAY_PARTS, "SPAN", "VERSION")
 _SHOWN = 10  # missing spans that an error names
-_DAY_MS = 24 * 60 * 60 * 1000
 _MILLISECOND = datetime.timedelta(milliseconds=1)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -189,7 +189,7 @@ def day_bounds(span: str) -> tuple[int, int] | None:
         return None
     midnight = datetime.datetime.fromisoformat(span).replace(tzinfo=datetime.UTC)
     begin = (midnight - _EPOCH) // _MILLISECOND
-    return begin, begin + _DAY_MS
+    return begin, begin + DAY_MS
 
 
 def closed_at(settings: DataSettings, files: Iterable["SourceFile"]) -> int | None:

@@ -206,12 +206,10 @@ class EncodeRows(beam.DoFn):
     def process(self, element, cuts: SplitCuts, items: bytes):
         shard, parts = element
         plan = self._plan
-        users, counted = (
-            _unique(plan, "users", parts["users"], (USER_ID,))
-            if ("users" in plan.files)
-            else (plan.empty("users"), [])
-        )
-        yield from counted
+        users = plan.empty("users")
+        if "users" in plan.files:
+            users, counted = _unique(plan, "users", parts["users"], (USER_ID,))
+            yield from counted
         users = users.select(users_schema(plan.catalog).names)
         raw = tables.concat(parts["events"], _without_origin(plan.empty("events")))
         events = shard_events(raw, plan.settings, plan.closed_at(cuts))

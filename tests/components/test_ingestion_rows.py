@@ -13,7 +13,7 @@ from components.ingestion import rows as rows_module
 from components.ingestion import tables
 from components.ingestion.parsing import parse_events
 from components.ingestion.profiles import user_profiles
-from components.ingestion.records import RawBatch, column
+from components.ingestion.raw_batch import RawBatch, column
 from components.ingestion.rows import ShardRows
 from components.ingestion.settings import Format
 from components.ingestion.shard import shard_events
