@@ -1,0 +1,108 @@
+"""`implicit`'s BPR; a history is folded in as the mean of its items, or solved for.
+
+Run as `python -m benchmarks.peers.retrieval_bpr CONTEST OUTCOME [--quick]`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from implicit.bpr import BayesianPersonalizedRanking
+
+from benchmarks.retrieval_baselines import history_weights, interaction_matrix
+from benchmarks.retrieval_contest import Setting, compete_by_files, grid
+from benchmarks.retrieval_data import Task
+from models.retrieval.evaluation import Scorer
+
+
+class Bpr:
+    """Factors learnt from pairs; the user's are made of each history's items.
+
+    Args:
+        learning: settings of the model but its iterations.
+        iterations: after how many of them it is looked at, ascending.
+        reading: settings of `fold_in`.
+    """
+
+    def __init__(
+        self,
+        learning: Sequence[Setting],
+        iterations: Sequence[int],
+        reading: Sequence[Setting],
+    ):
+        self._learning = learning
+        self._iterations = iterations
+        self._reading = reading
+
+    def candidates(self, task: Task) -> Iterator[tuple[Setting, Scorer]]:
+        met = interaction_matrix(task.train, task.num_users, task.num_items)
+        for learning in self._learning:
+            model, done = BayesianPersonalizedRanking(random_state=0, **learning), 0
+            for iterations in self._iterations:
+                model.iterations = iterations - done
+                model.fit(met, show_progress=False)  # goes on from what it has
+                done = iterations
+                for reading in self._reading:
+                    setting = {
+                        "learning": {**learning, "iterations": iterations},
+                        "reading": reading,
+                    }
+                    yield setting, _scorer(task, model, reading)
+
+    def learn(self, task: Task, setting: Setting) -> Scorer:
+        met = interaction_matrix(task.train, task.num_users, task.num_items)
+        model = BayesianPersonalizedRanking(random_state=0, **setting["learning"])
+        model.fit(met, show_progress=False)
+        return _scorer(task, model, setting["reading"])
+
+
+def _scorer(task: Task, model: BayesianPersonalizedRanking, reading: Setting) -> Scorer:
+    factors, bias = model.item_factors[:, :-1], model.item_factors[:, -1]
+    histories = history_weights(task.histories, task.num_items, reading["last"])
+    users = fold_in(histories, factors, reading["scale"], reading["ridge"])
+    return lambda places: users[places] @ factors.T + bias
+
+
+def fold_in(histories, factors: np.ndarray, scale: float, ridge: float | None):
+    """Returns [n, factors] vectors of users who are known by a history alone.
+
+    Without `ridge`: scale * mean of the items' factors. With it, scale times
+
+        u = (sum_h y_h y_h^T + w Y^T Y + ridge I)^-1 sum_h y_h,  w = |h| / items
+
+    the least squares that draw the history's items to 1 and all items to 0, either side
+    as heavy as the other.
+    """
+    sums = histories @ factors  # [n, K]
+    lengths = np.maximum(histories.getnnz(axis=1), 1)
+    if ridge is None:
+        return scale * sums / lengths[:, np.newaxis]
+    all_items = factors.T @ factors / len(factors)
+    users = np.empty_like(sums)
+    for place in range(len(sums)):
+        begin, end = histories.indptr[place : place + 2]
+        own = factors[histories.indices[begin:end]]
+        system = own.T @ own + lengths[place] * all_items
+        system[np.diag_indices_from(system)] += ridge
+        users[place] = np.linalg.solve(system, sums[place])
+    return scale * users
+
+
+MEAN = grid(last=[5, 10, 20, 50, None], scale=[1.0, 2.0, 4.0], ridge=[None])
+SOLVED = grid(last=[20, 50, None], scale=[1.0, 4.0], ridge=[1.0])
+FULL = Bpr(
+    grid(
+        factors=[64, 128],
+        learning_rate=[0.02, 0.05],
+        regularization=[0.003, 0.01, 0.03],
+    ),
+    [50, 100, 200],
+    MEAN + SOLVED,
+)
+QUICK = Bpr(
+    grid(factors=[64], learning_rate=[0.05], regularization=[0.01]),
+    [100],
+    grid(last=[10, 50], scale=[1.0, 4.0], ridge=[None]),
+)
+
+if __name__ == "__main__":
+    compete_by_files({False: FULL, True: QUICK})

@@ -1,0 +1,281 @@
+"""Is Tandem's retrieval better than what one would pick instead?
+
+On both MovieLens logs every contender learns from the same events and ranks the whole
+catalogue, less what the user has met, for the same test events; see
+`benchmarks.retrieval_contest`. A contender's outcome is kept in a folder under the
+temporary one, so a run that was ended goes on where it was; what was made of other sources
+is not used again. `--quick` has the smaller log, small grids and no SASRec, which takes
+too long.
+"""
+
+import dataclasses
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.chart import Bar, bar_chart
+from benchmarks.command_line import finish, parsed_arguments, say
+from benchmarks.result import RESULTS, Result, versions_of
+from benchmarks.retrieval_baselines import Ease, ItemKnn, Popularity, RecentPopularity
+from benchmarks.retrieval_contest import Contender, Outcome, compete, grid
+from benchmarks.retrieval_data import Sizes, read_contest
+from models.retrieval.evaluation import recall_at
+from models.retrieval.intervals import UserBootstrap
+from pipeline.datasets import fetch
+
+ROOT = Path(__file__).parents[1]
+DATASETS = {"100k": "movielens-100k", "1m": "movielens-1m"}
+CUTOFFS = (10, 100)
+TANDEM = "tandem"
+FULL_SIZES = Sizes(validation=5_000, test=30_000)
+QUICK_SIZES = Sizes(validation=2_000, test=5_000)
+
+IMPLICIT_PINS = ("implicit==0.7.3", "threadpoolctl==3.6.0")
+SASREC_PINS = ("rectools[torch]==0.19.0",)
+PEERS = {  # name: (module, pins of its environment; none is Tandem's own)
+    "implicit_als": ("retrieval_als", IMPLICIT_PINS),
+    "implicit_bpr": ("retrieval_bpr", IMPLICIT_PINS),
+    "sasrec": ("retrieval_sasrec", SASREC_PINS),
+    "tfrs_tutorial": ("retrieval_tfrs_tutorial", ()),
+}
+HALF_LIVES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
+
+
+def baselines(is_quick: bool) -> dict[str, Contender]:
+    """Returns the contenders that run in this process."""
+    flat = grid(last=[50, None])
+    decay = grid(half_life=[4.0, 16.0] if is_quick else HALF_LIVES)
+    knn = grid(
+        neighbours=[100, 100_000] if is_quick else [20, 50, 100, 200, 500, 100_000],
+        shrinkage=[10.0] if is_quick else [0.0, 10.0, 50.0, 200.0],
+        asymmetry=[0.5] if is_quick else [0.3, 0.5],
+    )
+    strengths = [100.0, 1000.0] if is_quick else [30.0, 100.0, 300.0, 1e3, 3e3, 1e4]
+    ease = grid(regularization=strengths)
+    return {
+        "popularity": Popularity(),
+        "recent_popularity": RecentPopularity([1, 3, 7, 14, 30, 90, 365]),
+        "item_knn": ItemKnn(knn, flat),
+        "item_knn_decay": ItemKnn(knn, decay),
+        "ease": Ease(ease, flat),
+        "ease_decay": Ease(ease, decay),
+    }
+
+
+class Bench:
+    """Runs the contenders on one dataset and keeps their outcomes.
+
+    Args:
+        size: key of `DATASETS`.
+        folder: where outcomes and the fetched data stay from run to run.
+        seed: of the sampled events.
+        is_quick: whether less is to do.
+    """
+
+    def __init__(self, size: str, folder: Path, seed: int, is_quick: bool):
+        self._size = size
+        self._folder = folder
+        self._is_quick = is_quick
+        directory = fetch(DATASETS[size], folder / "data", say).directory
+        sizes = QUICK_SIZES if is_quick else FULL_SIZES
+        if not is_quick and size == "100k":
+            sizes = dataclasses.replace(sizes, test=sys.maxsize)  # all of them
+        self.contest = read_contest(directory, sizes, seed)
+        self._contest_file = folder / f"contest-{size}-{seed}-{is_quick}.npz"
+        self.contest.save(self._contest_file)
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """Returns what each contender came to."""
+        found = {TANDEM: self._kept(TANDEM, _sources("**"), self._tandem)}
+        common = _sources("benchmarks/retrieval_*.py", "models/retrieval/evaluation.py")
+        for name, contender in baselines(self._is_quick).items():
+            found[name] = self._kept(
+                name,
+                common,
+                lambda file, c=contender: compete(c, self.contest).save(file),
+            )
+        for name, (module, pins) in PEERS.items():
+            if name == "sasrec" and self._is_quick:
+                say("sasrec is left out of a quick run: its environment alone is 3 GB")
+                continue
+            sources = _digest(
+                [common, _sources(f"benchmarks/peers/{module}.py"), *pins]
+            )
+            found[name] = self._kept(
+                name, sources, lambda file, m=module, p=pins: self._peer(m, p, file)
+            )
+        return found
+
+    def _kept(self, name: str, sources: str, run) -> Outcome:
+        """Returns an outcome, from its file where the same was done before."""
+        content = hashlib.sha256(self._contest_file.read_bytes()).hexdigest()
+        key = _digest([name, content, sources, str(self._is_quick)])
+        file = self._folder / f"{self._size}-{name}-{key}.npz"
+        if not file.exists():
+            say(f"  {name} on {DATASETS[self._size]}")
+            run(file)
+        outcome = Outcome.load(file)
+        recalls = [f"{recall_at(outcome.ranks, k).mean():.4f}" for k in CUTOFFS]
+        say(f"{self._size:>5} {name:18} {' '.join(recalls)}  {outcome.setting}")
+        return outcome
+
+    def _tandem(self, file: Path) -> None:
+        root = file.with_suffix("")
+        root.mkdir(exist_ok=True)
+        if not (root / "data").exists():
+            (root / "data").symlink_to(self._folder / "data")
+        command = [sys.executable, "-m", "benchmarks.retrieval_tandem"]
+        command += [DATASETS[self._size], str(root)]
+        self._run(command, file)
+
+    def _peer(self, module: str, pins: Sequence[str], file: Path) -> None:
+        command = [sys.executable]
+        if pins:
+            shared = [f"{n}=={v}" for n, v in versions_of("scipy").items()]
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            command = ["uv", "run", "--quiet", "--isolated", "--no-project"]
+            command += ["--python", version]
+            command += [part for pin in (*pins, *shared) for part in ("--with", pin)]
+            command += ["python"]
+        self._run([*command, "-m", f"benchmarks.peers.{module}"], file)
+
+    def _run(self, command: Sequence[str], file: Path) -> None:
+        quick = ["--quick"] if self._is_quick else []
+        arguments = [str(self._contest_file), str(file), *quick]
+        subprocess.run(
+            [*command, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,  # ours is for the result
+            check=True,
+        )
+
+
+def _sources(*patterns: str) -> str:
+    """Returns a digest of the sources that an outcome depends on.
+
+    Args:
+        patterns: from the root of the project; `**` is all of Tandem itself.
+    """
+    if patterns == ("**",):
+        packages = ("models", "schemas", "components", "pipeline")
+        patterns = tuple(
+            f"{name}/**/*.{end}" for name in packages for end in ("py", "yaml")
+        )
+        patterns += ("benchmarks/retrieval_tandem.py", "benchmarks/retrieval_data.py")
+    files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
+    return _digest([file.read_text() for file in files])
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def figures(
+    outcomes: dict[str, Outcome], users: np.ndarray, size: str
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Returns each contender's recall, and Tandem's less each other's, with intervals.
+
+    The intervals are of 95 %, by drawing users; differences are paired.
+
+    Args:
+        outcomes: by contender, all of the same events.
+        users: [n] whose events they are.
+        size: ends each key.
+    """
+    values, intervals = {}, {}
+    for cutoff in CUTOFFS:
+        hits = {name: recall_at(o.ranks, cutoff) for name, o in outcomes.items()}
+        columns = {f"recall@{cutoff}_{name}_{size}": hit for name, hit in hits.items()}
+        columns |= {
+            f"recall@{cutoff}_{TANDEM}_minus_{name}_{size}": hits[TANDEM] - hit
+            for name, hit in hits.items()
+            if name != TANDEM
+        }
+        bounds = UserBootstrap(users).intervals(
+            np.stack(list(columns.values()), axis=1)
+        )
+        for (key, column), (low, high) in zip(columns.items(), bounds[0], strict=True):
+            values[key] = float(column.mean())
+            intervals[key] = (float(low), float(high))
+    return values, intervals
+
+
+def charts(result: Result) -> dict[str, str]:
+    """Returns SVGs by file name: one for each dataset and cut-off."""
+    drawn = {}
+    for size, name in DATASETS.items():
+        for cutoff in CUTOFFS:
+            begin, end = f"recall@{cutoff}_", f"_{size}"
+            bars = [
+                Bar(label, value, *result.intervals[key], is_ours=label == TANDEM)
+                for key, value in result.figures.items()
+                if key.startswith(begin) and key.endswith(end) and "_minus_" not in key
+                for label in [key.removeprefix(begin).removesuffix(end)]
+            ]
+            if bars:
+                bars.sort(key=lambda bar: -bar.value)
+                title = f"recall@{cutoff} on {name}, last 20 % by time"
+                drawn[f"{result.name}_{size}_{cutoff}.svg"] = bar_chart(title, bars)
+    return drawn
+
+
+def main() -> int:
+    """Runs the benchmark as the command line says."""
+    arguments = parsed_arguments("retrieval_peers", __doc__)
+    begin = time.monotonic()
+    folder = Path(tempfile.gettempdir()) / "tandem-bench-retrieval-peers"
+    folder.mkdir(exist_ok=True)
+    values, intervals, data = {}, {}, {}
+    for size in ("100k",) if arguments.quick else DATASETS:
+        bench = Bench(size, folder, arguments.seed, arguments.quick)
+        outcomes = bench.outcomes()
+        users = bench.contest.users[bench.contest.test_rows]
+        for total, part in zip(
+            (values, intervals), figures(outcomes, users, size), strict=True
+        ):
+            total.update(part)
+        data[size] = {
+            "events": len(bench.contest.items),
+            "catalogue": len(bench.contest.item_ids),
+            "test_events": len(bench.contest.test_rows),
+            "test_users": len(np.unique(users)),
+            "contenders": {
+                name: {
+                    "setting": outcome.setting,
+                    "tried": outcome.tried,
+                    "validation": outcome.validation,
+                    "seconds": round(outcome.seconds, 1),
+                }
+                for name, outcome in outcomes.items()
+            },
+        }
+    pins = dict(pin.split("==") for _, pins in PEERS.values() for pin in pins)
+    result = Result(
+        name="retrieval_peers",
+        figures=values,
+        intervals=intervals,
+        versions={
+            "python": platform.python_version(),
+            **versions_of("tensorflow", "tensorflow-recommenders", "numpy", "scipy"),
+            **pins,
+        },
+        data={**data, "seed": arguments.seed, "quick": arguments.quick},
+        seconds=time.monotonic() - begin,
+    )
+    for name, drawn in charts(result).items():
+        (RESULTS / name).write_text(drawn)
+    return finish(result, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
