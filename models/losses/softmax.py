@@ -1,18 +1,23 @@
-"""The sampled softmax over a batch's own candidates, as pure functions.
+"""The sampled softmax over a batch's candidates, as pure functions.
 
 The steps of one loss: score, remove the sampling bias, mask candidates that are not
 negatives, take the cross entropy. Each is a function of its own. Estimating how often
-a candidate is sampled is `frequency.py`'s business; hard negatives are deliberately
-absent.
+a candidate is sampled is `frequency.py`'s business, choosing candidates that of
+`negatives.py`.
 """
 
 import tensorflow as tf
 
+from models.losses.negatives import keep_hardest
 
-def logq_corrected(logits: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
+
+def logq_corrected(
+    logits: tf.Tensor, log_q: tf.Tensor, positive_log_q: tf.Tensor | None = None
+) -> tf.Tensor:
     """Removes the sampling bias of in-batch negatives from the scores.
 
     corrected[b, c] = logits[b, c] - log_q[c]
+    corrected[b, b] = logits[b, b] - positive_log_q[b]   where that is given
 
     A popular item is drawn as a negative more often; subtracting log_q makes the batch
     softmax an estimate of the softmax over the whole corpus. The positive is a sample
@@ -20,14 +25,16 @@ def logq_corrected(logits: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
 
     Args:
         logits: [B, C] float, already divided by the temperature.
-        log_q: [C] float, natural log of the chance that candidate c is in the batch.
-            Finite.
+        log_q: [C] float, natural log of the chance that candidate c is in the batch,
+            or of how often it is. Finite.
+        positive_log_q: [B] float, the same of row b's own candidate, where that is kept
+            by another rule than its negatives.
 
     Returns:
         corrected: [B, C], same dtype as `logits`.
 
     Raises:
-        ValueError: if `log_q` is not of rank 1.
+        ValueError: if `log_q` or `positive_log_q` is not of rank 1.
 
     Not checked: that `log_q` belongs to the batches this loss is trained on.
 
@@ -36,7 +43,12 @@ def logq_corrected(logits: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
             Recommendations. RecSys 2019. Section 3, before eq. (4).
     """
     _check_rank("log_q", log_q, 1)
-    return logits - tf.cast(log_q, logits.dtype)[tf.newaxis, :]
+    corrected = logits - tf.cast(log_q, logits.dtype)[tf.newaxis, :]
+    if positive_log_q is None:
+        return corrected
+    _check_rank("positive_log_q", positive_log_q, 1)
+    own = tf.linalg.diag_part(logits) - tf.cast(positive_log_q, logits.dtype)
+    return tf.linalg.set_diag(corrected, own)
 
 
 def mask_accidental_hits(logits: tf.Tensor, candidate_ids: tf.Tensor) -> tf.Tensor:
@@ -121,6 +133,40 @@ def negative_log_likelihood(logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits)
 
 
+def refined_negative_log_likelihood(logits: tf.Tensor) -> tf.Tensor:
+    """Returns each row's loss with the positive out of the sampled partition.
+
+    rest[b] = logsumexp_{c != b}(logits[b, c])
+    nll[b]  = stop_gradient(1 - P[b]) * (rest[b] - logits[b, b])
+    P[b]    = exp(logits[b, b]) / (exp(logits[b, b]) + exp(rest[b]))
+
+    The positive is in its row for certain, not by chance, so it is not corrected; the
+    sampled negatives estimate the rest of the partition. The weight, the estimated
+    chance that the row is misclassified, makes the gradient that of the full softmax
+    where all items are negatives. The value is no log-likelihood and may be negative.
+
+    Args:
+        logits: [B, C] float, C >= B, the diagonal not corrected; -inf drops a
+            candidate. The negatives should be corrected by their expected count: their
+            sum stands beside exp(positive), so here a constant factor of q counts.
+
+    Returns:
+        nll: [B], same dtype, finite; 0 for a row without negatives.
+
+    References:
+        [1] Khrylchenko et al. Correcting the LogQ Correction. RecSys 2025.
+            arXiv:2507.09331. In the form that follows from the full softmax's gradient.
+    """
+    drop = tf.constant(float("-inf"), logits.dtype)
+    negatives = tf.linalg.set_diag(logits, tf.fill(tf.shape(logits)[:1], drop))
+    has_negatives = tf.reduce_any(negatives > drop, axis=1)
+    # A sum over nothing would be -inf, and its gradient NaN.
+    negatives = tf.where(has_negatives[:, tf.newaxis], negatives, 0.0)
+    excess = tf.reduce_logsumexp(negatives, axis=1) - tf.linalg.diag_part(logits)
+    nll = tf.stop_gradient(tf.sigmoid(excess)) * excess
+    return tf.where(has_negatives, nll, 0.0)
+
+
 def in_batch_softmax_loss(
     queries: tf.Tensor,
     candidates: tf.Tensor,
@@ -129,6 +175,11 @@ def in_batch_softmax_loss(
     rewards: tf.Tensor | None = None,
     temperature: float = 1.0,
     known_positives: tuple[tf.Tensor, tf.Tensor] | None = None,
+    *,
+    positive_log_q: tf.Tensor | None = None,
+    refined: bool = False,
+    num_hard_negatives: int | None = None,
+    num_rows: tf.Tensor | int | None = None,
 ) -> tf.Tensor:
     """Returns the reward-weighted, bias-corrected softmax loss of a batch.
 
@@ -137,6 +188,13 @@ def in_batch_softmax_loss(
 
     where c runs over the candidates that are not another copy of row b's positive, nor
     another known positive of its user.
+
+    Masking the copies decides what log_q should be. Other items keep all their copies,
+    so what corrects them is their expected count; a row's own item is left with one copy
+    however often it occurs, so what corrects that is its presence, as `positive_log_q`.
+    Its expected count there would shrink a popular positive's part in the partition
+    below what is due, and pull it up without end. With the presence for both, as in the
+    paper, popular items are corrected too little as negatives.
 
     Args:
         queries: [B, K] float, of unit length.
@@ -148,6 +206,14 @@ def in_batch_softmax_loss(
             temperature and the correction do not enter.
         known_positives: ([C] candidate ids, [B, T] each user's known positives), see
             `mask_known_positives`; None masks none of them.
+        positive_log_q: [B] float, log_q of each row's own column; None takes `log_q`.
+        refined: takes `refined_negative_log_likelihood`, and leaves a row's own column
+            uncorrected.
+        num_hard_negatives: how many negatives a row keeps, see `keep_hardest`; None
+            keeps all.
+        num_rows: what the sum over the rows is divided by; None is B. With replicas it
+            is the rows of all of them: the sum of their losses is then the loss of
+            the whole batch, see `replicas.gather_rows`.
 
     Returns:
         loss: scalar, same dtype as `queries`. The mean is over B, not over the sum of
@@ -172,16 +238,23 @@ def in_batch_softmax_loss(
     _check_rank("candidates", candidates, 2)
     logits = tf.matmul(queries, candidates, transpose_b=True) / temperature  # [B, C]
     if log_q is not None:
-        logits = logq_corrected(logits, log_q)
+        if refined:
+            positive_log_q = tf.zeros(tf.shape(logits)[:1], logits.dtype)
+        logits = logq_corrected(logits, log_q, positive_log_q)
     if candidate_ids is not None:
         logits = mask_accidental_hits(logits, candidate_ids)
     if known_positives is not None:
         logits = mask_known_positives(logits, *known_positives)
-    nll = negative_log_likelihood(logits)
+    if num_hard_negatives is not None:
+        logits = keep_hardest(logits, num_hard_negatives)
+    row_loss = refined_negative_log_likelihood if refined else negative_log_likelihood
+    nll = row_loss(logits)
     if rewards is not None:
         _check_rank("rewards", rewards, 1)
         nll = tf.cast(rewards, nll.dtype) * nll
-    return tf.reduce_mean(nll)
+    if num_rows is None:
+        return tf.reduce_mean(nll)
+    return tf.reduce_sum(nll) / tf.cast(num_rows, nll.dtype)
 
 
 def _check_rank(name: str, tensor: tf.Tensor, rank: int) -> None:
