@@ -20,18 +20,27 @@ class IndexSettings(BaseModel):
 
     kind: IndexKind = IndexKind.AUTO
     exact_below: int = Field(
-        default=1000, ge=0, description="AUTO searches smaller catalogues exactly."
+        default=20_000, ge=0, description="AUTO searches smaller catalogues exactly."
     )
     tree_above: int = Field(
         default=100_000,
         ge=0,
         description="ScaNN partitions larger catalogues; it scans smaller ones whole.",
     )
+    recall_target: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="Share of the exact top 100 that a tuned index finds.",
+    )
     num_leaves: int = Field(
         default=0, ge=0, description="Partitions; 0 takes the root of the items."
     )
     leaves_to_search: float = Field(
-        default=0.2, gt=0, le=1, description="Share of the partitions a query looks at."
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Share of the partitions a query looks at; tuned in a run.",
     )
     dimensions_per_block: int = Field(
         default=2, ge=1, description="Dimensions a 4-bit code stands for."
@@ -43,8 +52,18 @@ class IndexSettings(BaseModel):
         description="ScaNN's T: how much more errors along a vector weigh than across.",
     )
     min_reordered: int = Field(
-        default=200, ge=1, description="Candidates scored exactly, at least."
+        default=200,
+        ge=1,
+        description="Candidates scored exactly, at least; tuned in a run.",
     )
-    reordered_per_result: int = Field(
-        default=4, ge=1, description="Candidates scored exactly for each result asked."
+    reordered_per_result: float = Field(
+        default=4.0,
+        ge=1,
+        description="Candidates scored exactly for each result asked; tuned in a run.",
+    )
+    max_segment_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of changed items above which an index is built anew.",
     )

@@ -29,6 +29,16 @@ def unit_vectors(num_rows, dim=16, seed=0):
     return vectors.astype(np.float32)
 
 
+def clustered_vectors(num_rows, dim=16, seed=0, num_clusters=100):
+    """Returns unit vectors around cluster centres that are the same for all seeds."""
+    centres = np.random.default_rng(99).normal(size=(num_clusters, dim))
+    random = np.random.default_rng(seed)
+    vectors = centres[random.integers(0, num_clusters, num_rows)]
+    vectors = vectors + 0.8 * random.normal(size=vectors.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32)
+
+
 class Served(tf.Module):
     """An index inside a module, searched by a request's own k."""
 
