@@ -65,6 +65,7 @@ def mixed_log_q(
             in Recommendations. WWW 2020 companion. Section 3.2, whose mixture of
             shares is the expected count by the number of candidates, a constant.
     """
+    log_q = tf.convert_to_tensor(log_q)
     if num_drawn == 0:
         return log_q
     if measure is SamplingMeasure.EXPECTED_COUNT:
@@ -118,5 +119,5 @@ def keep_hardest(logits: tf.Tensor, num_hard: int) -> tf.Tensor:
 
 def _log_add(log_a: tf.Tensor, log_b: float) -> tf.Tensor:
     """Returns log(a + b); `log_a` may be -inf."""
-    both = tf.stack([log_a, tf.fill(tf.shape(log_a), tf.cast(log_b, log_a.dtype))])
+    both = tf.stack([log_a, tf.fill(tf.shape(log_a), tf.constant(log_b, log_a.dtype))])
     return tf.reduce_logsumexp(both, axis=0)
