@@ -6,6 +6,7 @@ on the eval split, and nothing differs between the datasets: `check_defaults` ma
 """
 
 import contextlib
+import dataclasses
 import os
 import sys
 import time
@@ -20,55 +21,59 @@ from benchmarks.retrieval_data import Contest, Task
 from models.retrieval.evaluation import Scorer
 from models.retrieval.settings import RetrievalSettings
 
-STAGE = "Trainer.retrieval"
+INGEST, TRANSFORM, TRAIN = "IngestEvents", "Transform", "Trainer.retrieval"
+SPLITS = ("train", "eval", "test")
 # Enough for a look at the machinery, not for a good model.
 QUICK_SETTINGS = ("retrieval.max_epochs=3",)
 
 
 class Enough(Exception):
-    """Ends a run once the model is there, as a kill would."""
+    """Ends a run once a stage is done, as a kill would."""
 
 
-def trained(name: str, root: Path, overrides: tuple[str, ...]) -> dict[str, str]:
-    """Runs the pipeline up to the retrieval model; returns what to read of it.
+@dataclasses.dataclass(frozen=True)
+class ModelFiles:
+    """Where a saved model lies, and the artifacts that it is asked about."""
+
+    interactions: str
+    catalog: str
+    model_dir: str
+
+
+def run_through(config, root: Path, last: str) -> dict[str, str]:
+    """Runs the pipeline, but only through one stage.
 
     Args:
-        name: of a shipped config.
+        config: a `TandemConfig`.
         root: the root folder; its `data/` holds the dataset.
-        overrides: of the config, `a.b=c` each.
+        last: id of the stage.
 
     Returns:
-        Folders by name: `interactions`, `catalog` and `model`.
+        The folder of each output of the stages up to then, by its key.
     """
-    from pipeline.config import load_config
     from pipeline.layout import Layout
     from pipeline.local_runner import run_pipeline
     from pipeline.run_state import read_latest
 
-    config = load_config(name, overrides)
-    if not overrides:
-        check_defaults(name, config.retrieval)
-    is_trained = False
+    is_done = False
 
     def on_stage(stage: str) -> None:
-        nonlocal is_trained
-        if is_trained:
+        nonlocal is_done
+        if is_done:
             raise Enough
         say(f"    tandem: {stage}")
-        is_trained = stage == STAGE
+        is_done = stage == last
 
     with contextlib.suppress(Enough):
         run_pipeline(config, root, on_stage)
-    metadata = str(Layout(root.resolve()).metadata)
-    folders = {}
-    for stage, keys in (
-        ("IngestEvents", ("interactions", "catalog")),
-        (STAGE, ("model",)),
-    ):
-        latest = read_latest(metadata, stage)
+    folders: dict[str, str] = {}
+    for stage in (INGEST, TRANSFORM, TRAIN):
+        latest = read_latest(str(Layout(root.resolve()).metadata), stage)
         if latest is None:
             raise RuntimeError(f"{stage} left nothing; see {root}/run.log")
-        folders |= {key: latest.run.outputs[key] for key in keys}
+        folders |= latest.run.outputs
+        if stage == last:
+            break
     return folders
 
 
@@ -81,44 +86,39 @@ def check_defaults(name: str, settings: RetrievalSettings) -> None:
         )
 
 
-def saved_model_scorer(contest: Contest, task: Task, folders: dict[str, str]) -> Scorer:
+def saved_model_scorer(contest: Contest, task: Task, files: ModelFiles) -> Scorer:
     """Scores through the saved model's signatures, from the ingested rows.
 
     Raises:
         RuntimeError: if the pipeline split the log otherwise than the contest.
     """
     import tensorflow as tf
-    from tfx.utils import path_utils
 
     from components.build_index import embed_catalogue, run_in_batches
     from components.read_examples import read_serialized, split_files
     from schemas.features import EVENT_ID
 
-    by_split = {
-        split: read_serialized(split_files(folders["interactions"], split))
-        for split in ("train", "eval", "test")
-    }
     spec = {EVENT_ID: tf.io.FixedLenFeature([], tf.string)}
-    event_ids = {
-        split: tf.io.parse_example(tf.constant(rows, tf.string), spec)[EVENT_ID].numpy()
-        for split, rows in by_split.items()
-    }
+    rows, event_ids = {}, {}
+    for split in SPLITS:
+        rows[split] = read_serialized(split_files(files.interactions, split))
+        parsed = tf.io.parse_example(tf.constant(rows[split], tf.string), spec)
+        event_ids[split] = parsed[EVENT_ID].numpy()
     check_same_split(contest, event_ids)
     place = {event: row for row, event in enumerate(event_ids["test"])}
-    wanted = [place[event.encode()] for event in contest.event_ids[task.rows]]
-    model_dir = path_utils.serving_model_path(folders["model"])
-    vectors = embed_catalogue(folders["catalog"], model_dir)
+    wanted = [place[event.encode()] for event in contest.event_ids[task.rows].tolist()]
+    vectors = embed_catalogue(files.catalog, files.model_dir)
     row_of = {item: row for row, item in enumerate(vectors.item_ids)}
     items = vectors.embeddings[[row_of[item] for item in contest.item_ids.tolist()]]
-    embed = tf.saved_model.load(model_dir).signatures["query_examples"]
-    queries = run_in_batches(embed, by_split["test"][wanted], "embeddings")
+    embed = tf.saved_model.load(files.model_dir).signatures["query_examples"]
+    queries = run_in_batches(embed, rows["test"][wanted], "embeddings")
     return lambda places: queries[places] @ items.T
 
 
 def check_same_split(contest: Contest, event_ids: dict[str, np.ndarray]) -> None:
     """Raises RuntimeError unless the ingested splits hold the contest's events."""
     bounds = [0, int(contest.num_fit), int(contest.num_train), len(contest.event_ids)]
-    for place, split in enumerate(("train", "eval", "test")):
+    for place, split in enumerate(SPLITS):
         ours = contest.event_ids[bounds[place] : bounds[place + 1]]
         if set(event_ids[split]) != {event.encode() for event in ours.tolist()}:
             raise RuntimeError(
@@ -133,11 +133,23 @@ def main() -> None:
     name, root, contest_file, outcome_file = sys.argv[1:5]
     is_quick = "--quick" in sys.argv[5:]
     begin = time.monotonic()
-    folders = trained(name, Path(root), QUICK_SETTINGS if is_quick else ())
+    from tfx.utils import path_utils
+
+    from pipeline.config import load_config
+
+    config = load_config(name, QUICK_SETTINGS if is_quick else ())
+    if not is_quick:
+        check_defaults(name, config.retrieval)
+    folders = run_through(config, Path(root), TRAIN)
     contest = Contest.load(Path(contest_file))
-    scorer = saved_model_scorer(contest, contest.final, folders)
+    files = ModelFiles(
+        folders["interactions"],
+        folders["catalog"],
+        path_utils.serving_model_path(folders["model"]),
+    )
+    scorer = saved_model_scorer(contest, contest.final, files)
     found = ranks(contest.final, scorer)
-    # The default settings: the trainer looks at the eval split by itself, for the epochs.
+    # Nothing was tried here: the trainer looks at the eval split by itself.
     outcome = Outcome(found, {}, 0, None, time.monotonic() - begin)
     outcome.save(Path(outcome_file))
 

@@ -5,9 +5,9 @@ Run as `python -m benchmarks.peers.retrieval_bpr CONTEST OUTCOME [--quick]`.
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from implicit.bpr import BayesianPersonalizedRanking
 
+from benchmarks.peers.fold_in import fold_in
 from benchmarks.retrieval_baselines import history_weights, interaction_matrix
 from benchmarks.retrieval_contest import Setting, compete_by_files, grid
 from benchmarks.retrieval_data import Task
@@ -60,31 +60,6 @@ def _scorer(task: Task, model: BayesianPersonalizedRanking, reading: Setting) ->
     histories = history_weights(task.histories, task.num_items, reading["last"])
     users = fold_in(histories, factors, reading["scale"], reading["ridge"])
     return lambda places: users[places] @ factors.T + bias
-
-
-def fold_in(histories, factors: np.ndarray, scale: float, ridge: float | None):
-    """Returns [n, factors] vectors of users who are known by a history alone.
-
-    Without `ridge`: scale * mean of the items' factors. With it, scale times
-
-        u = (sum_h y_h y_h^T + w Y^T Y + ridge I)^-1 sum_h y_h,  w = |h| / items
-
-    the least squares that draw the history's items to 1 and all items to 0, either side
-    as heavy as the other.
-    """
-    sums = histories @ factors  # [n, K]
-    lengths = np.maximum(histories.getnnz(axis=1), 1)
-    if ridge is None:
-        return scale * sums / lengths[:, np.newaxis]
-    all_items = factors.T @ factors / len(factors)
-    users = np.empty_like(sums)
-    for place in range(len(sums)):
-        begin, end = histories.indptr[place : place + 2]
-        own = factors[histories.indices[begin:end]]
-        system = own.T @ own + lengths[place] * all_items
-        system[np.diag_indices_from(system)] += ridge
-        users[place] = np.linalg.solve(system, sums[place])
-    return scale * users
 
 
 MEAN = grid(last=[5, 10, 20, 50, None], scale=[1.0, 2.0, 4.0], ridge=[None])

@@ -18,6 +18,7 @@ from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 from rectools.models.nn.item_net import IdEmbeddingsItemNet
 
+from benchmarks.peers.sequence_pieces import pieces
 from benchmarks.retrieval_contest import Setting, compete_by_files, grid, recalls
 from benchmarks.retrieval_data import Task
 from models.retrieval.evaluation import Scorer
@@ -45,7 +46,7 @@ class SasRec:
 
     def candidates(self, task: Task) -> Iterator[tuple[Setting, Scorer]]:
         for learning in self._learning:
-            model, data = _model(learning), sequences(task, learning["session_max_len"])
+            model, data = _model(learning), _dataset(task, learning["session_max_len"])
             best, best_epochs = -1.0, 0
             for epochs in range(self._every, self._max_epochs + 1, self._every):
                 model.fit_partial(data, self._every, self._every)
@@ -59,7 +60,7 @@ class SasRec:
 
     def learn(self, task: Task, setting: Setting) -> Scorer:
         model = _model(setting["learning"])
-        data = sequences(task, setting["learning"]["session_max_len"])
+        data = _dataset(task, setting["learning"]["session_max_len"])
         model.fit_partial(data, setting["epochs"], setting["epochs"])
         return _scorer(task, model)
 
@@ -74,36 +75,17 @@ def _model(learning: Setting) -> SASRecModel:
     )
 
 
-def sequences(task: Task, length: int) -> Dataset:
-    """Returns the training events, each user's in pieces of `length` + 1 items.
-
-    Each piece begins with the last item of the one before, so that every event but a
-    user's first is predicted once. The first piece is the short one.
-    """
-    train = task.train
-    order = np.lexsort((np.arange(len(train.users)), train.users))
-    users, items = train.users[order], train.items[order]
-    first = np.searchsorted(users, users, side="left")
-    last = np.searchsorted(users, users, side="right") - 1
-    place = np.arange(len(users))
-    piece = (last - place) // length  # 0 is the newest
-    rows = [(users, piece, items, place)]
-    # The item before a piece's first is the context that its first is predicted from.
-    starts = (place > first) & ((last - place) % length == length - 1)
-    before = np.flatnonzero(starts) - 1
-    rows.append((users[starts], piece[starts], items[before], place[before]))
-    user, part, item, when = (
-        np.concatenate(column) for column in zip(*rows, strict=True)
-    )
+def _dataset(task: Task, length: int) -> Dataset:
+    sequence, item, place = pieces(task.train, length)
     table = pd.DataFrame(
         {
-            Columns.User: user * (part.max() + 1) + part,
+            Columns.User: sequence,
             Columns.Item: item,
             Columns.Weight: 1.0,
-            Columns.Datetime: pd.to_datetime(when, unit="s"),
+            Columns.Datetime: pd.to_datetime(place, unit="s"),
         }
     )
-    return Dataset.construct(table.sort_values(Columns.Datetime, kind="stable"))
+    return Dataset.construct(table)
 
 
 def _scorer(task: Task, model: SASRecModel) -> Scorer:

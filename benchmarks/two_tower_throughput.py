@@ -1,0 +1,281 @@
+"""How fast does the two-tower model learn, and does its cost grow with the vocabulary?
+
+Tandem's training step beside the same two towers under TensorFlow Recommenders' own task
+(`tfrs.tasks.Retrieval`) with Keras's own optimizers, on the same batches in memory: what is
+compared is the loss, the estimator of the sampling and the optimizer. Runs take turns in one
+process. Costs are its CPU seconds; `_wall` is by the clock.
+"""
+
+import dataclasses
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import models  # noqa: F401  (sets the Keras switch, before TensorFlow is loaded)
+
+import tensorflow as tf  # isort: skip
+import tensorflow_recommenders as tfrs  # isort: skip
+
+from benchmarks.command_line import finish, parsed_arguments, say
+from benchmarks.result import Result, versions_of
+from benchmarks.training_batches import batches, feature_space
+from models.retrieval import trainer
+from models.retrieval.settings import RetrievalSettings
+from models.retrieval.two_tower import TwoTower
+from models.training_input import Batch
+
+_MEMORY_BATCHES = 4
+_WARM_UP_STEPS = 3
+_ADAGRAD_RATE = 0.1  # the rate of TFRS's tutorial; it does not change the cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """What is measured; vocabularies are of the item's id."""
+
+    vocabulary: int
+    batch_size: int
+    steps: int  # of one turn
+    turns: int
+    batch_sizes: tuple[int, ...]
+    vocabularies: tuple[int, ...]
+    grown_dim: int  # of the embeddings where the vocabulary grows: ten million rows
+
+
+FULL = Scale(
+    vocabulary=10_000,
+    batch_size=1024,
+    steps=20,
+    turns=7,
+    batch_sizes=(256, 512, 1024, 2048, 4096, 8192),
+    vocabularies=(10_000, 100_000, 1_000_000, 10_000_000),
+    grown_dim=16,
+)
+QUICK = Scale(
+    vocabulary=10_000,
+    batch_size=1024,
+    steps=5,
+    turns=3,
+    batch_sizes=(256, 2048),
+    vocabularies=(1_000, 1_000_000),
+    grown_dim=16,
+)
+
+
+class PlainTfrs(tfrs.Model):
+    """The towers of a `TwoTower` under TFRS's own retrieval task, all else left out."""
+
+    def __init__(self, towers: TwoTower, temperature: float) -> None:
+        super().__init__()
+        self.towers = towers
+        self.task = tfrs.tasks.Retrieval(temperature=temperature)
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        features, _ = inputs
+        return self.task(
+            self.towers.embed_query(features, training),
+            self.towers.embed_candidates(features, training),
+            compute_metrics=False,
+        )
+
+
+@dataclasses.dataclass
+class Cost:
+    """Seconds of one step, in each turn."""
+
+    cpu: list[float] = dataclasses.field(default_factory=list)
+    wall: list[float] = dataclasses.field(default_factory=list)
+
+
+class Runner:
+    """One model, ready to take steps on batches in memory."""
+
+    def __init__(self, model: tf.keras.Model, data: Sequence[Batch]):
+        self._step = tf.function(model.train_step, reduce_retracing=True)
+        self._data = data
+        self.cost = Cost()
+        for number in range(_WARM_UP_STEPS):
+            self._step(data[number % len(data)])
+
+    def run(self, steps: int) -> None:
+        """Takes steps and notes what one costs."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        for number in range(steps):
+            logs = self._step(self._data[number % len(self._data)])
+        float(logs["loss"])  # waits for the last step
+        self.cost.cpu.append((time.process_time() - cpu) / steps)
+        self.cost.wall.append((time.perf_counter() - wall) / steps)
+
+
+def tandem(space, settings: RetrievalSettings) -> tf.keras.Model:
+    """Returns the model as the trainer compiles it."""
+    model = TwoTower(space, settings)
+    model.compile(trainer.make_optimizer(settings))
+    return model
+
+
+def without_correction(space, settings: RetrievalSettings) -> tf.keras.Model:
+    """Returns the model that neither estimates nor corrects."""
+    model = TwoTower(space, settings.model_copy(update={"sampling_correction": False}))
+    model.frequency = lambda item_ids, training=False: None
+    model.compile(trainer.make_optimizer(settings))
+    return model
+
+
+def plain_tfrs(space, settings: RetrievalSettings, optimizer) -> tf.keras.Model:
+    """Returns the same towers under TFRS's task."""
+    model = PlainTfrs(TwoTower(space, settings), settings.temperature)
+    model.compile(optimizer)
+    return model
+
+
+def keras_adamw(settings: RetrievalSettings) -> tf.keras.optimizers.Optimizer:
+    """Returns what a user of TFRS takes where Tandem takes its own."""
+    return tf.keras.optimizers.AdamW(settings.learning_rate, settings.weight_decay)
+
+
+def take_turns(runners: Sequence[Runner], scale: Scale) -> None:
+    """Has each run in turn, so that a busy moment hits all alike."""
+    for _ in range(scale.turns):
+        for runner in runners:
+            runner.run(scale.steps)
+
+
+def compared(scale: Scale, settings: RetrievalSettings) -> dict[str, Cost]:
+    """Returns the cost of a step of each contender on the same batches."""
+    space = feature_space(scale.vocabulary)
+    data = batches(space, scale.batch_size, _MEMORY_BATCHES)
+    builders: dict[str, Callable[[], tf.keras.Model]] = {
+        "tandem": lambda: tandem(space, settings),
+        "without_correction": lambda: without_correction(space, settings),
+        "tfrs": lambda: plain_tfrs(space, settings, keras_adamw(settings)),
+        "tfrs_adagrad": lambda: plain_tfrs(
+            space, settings, tf.keras.optimizers.Adagrad(_ADAGRAD_RATE)
+        ),
+        "tfrs_same_optimizer": lambda: plain_tfrs(
+            space, settings, trainer.make_optimizer(settings)
+        ),
+    }
+    runners = {}
+    for name, build in builders.items():
+        say(f"tracing {name}")
+        runners[name] = Runner(build(), data)
+    take_turns(list(runners.values()), scale)
+    return {name: runner.cost for name, runner in runners.items()}
+
+
+def by_batch_size(scale: Scale, settings: RetrievalSettings) -> dict[int, Cost]:
+    """Returns the cost of Tandem's step by the size of the batch."""
+    space = feature_space(scale.vocabulary)
+    runners = {}
+    for size in scale.batch_sizes:
+        say(f"tracing batches of {size}")
+        model = tandem(space, settings.model_copy(update={"batch_size": size}))
+        runners[size] = Runner(model, batches(space, size, 2))
+    take_turns(list(runners.values()), dataclasses.replace(scale, steps=4, turns=3))
+    return {size: runner.cost for size, runner in runners.items()}
+
+
+def by_vocabulary(scale: Scale, settings: RetrievalSettings) -> dict[int, Cost]:
+    """Returns the cost of Tandem's step by the size of the vocabulary."""
+    settings = settings.model_copy(update={"embedding_dim": scale.grown_dim})
+    runners = {}
+    for size in scale.vocabularies:
+        say(f"tracing a vocabulary of {size:,}")
+        space = feature_space(size)
+        data = batches(space, scale.batch_size, _MEMORY_BATCHES)
+        runners[size] = Runner(tandem(space, settings), data)
+    take_turns(list(runners.values()), scale)
+    return {size: runner.cost for size, runner in runners.items()}
+
+
+def tfrs_growth(scale: Scale, settings: RetrievalSettings) -> dict[int, Cost]:
+    """Returns the cost of TFRS's step on the smallest and the second largest one."""
+    settings = settings.model_copy(update={"embedding_dim": scale.grown_dim})
+    runners = {}
+    for size in (scale.vocabularies[0], scale.vocabularies[-2]):
+        say(f"tracing TFRS on a vocabulary of {size:,}")
+        space = feature_space(size)
+        model = plain_tfrs(space, settings, keras_adamw(settings))
+        runners[size] = Runner(model, batches(space, scale.batch_size, 2))
+    take_turns(list(runners.values()), dataclasses.replace(scale, steps=4, turns=3))
+    return {size: runner.cost for size, runner in runners.items()}
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Returns the ratio in each turn, whose runs followed one another."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def figures(
+    contest: dict[str, Cost],
+    sizes: dict[int, Cost],
+    grown: dict[int, Cost],
+    tfrs_grown: dict[int, Cost],
+    batch_size: int,
+) -> dict[str, list[float]]:
+    """Returns what each figure came to in each turn."""
+    ours = contest["tandem"]
+    off = contest["without_correction"]
+    found = {
+        "samples_per_cpu_s": [batch_size / s for s in ours.cpu],
+        "samples_per_s": [batch_size / s for s in ours.wall],
+        "correction_overhead": [r - 1 for r in ratios(ours.cpu, off.cpu)],
+        "correction_overhead_wall": [r - 1 for r in ratios(ours.wall, off.wall)],
+    }
+    for name in ("tfrs", "tfrs_adagrad", "tfrs_same_optimizer"):
+        peer = contest[name]
+        found[f"samples_per_cpu_s_{name}"] = [batch_size / s for s in peer.cpu]
+        found[f"ratio_to_{name}"] = ratios(peer.cpu, ours.cpu)
+        found[f"ratio_to_{name}_wall"] = ratios(peer.wall, ours.wall)
+    for size, cost in sizes.items():
+        found[f"samples_per_cpu_s_batch_{size}"] = [size / s for s in cost.cpu]
+    for size, cost in grown.items():
+        found[f"step_ms_vocabulary_{size}"] = [1000 * s for s in cost.cpu]
+    for name, costs in (("", grown), ("_tfrs", tfrs_grown)):
+        if not costs:
+            continue
+        smallest, largest = min(costs), max(costs)
+        found[f"growth_vocabulary_{largest // smallest}x{name}"] = ratios(
+            costs[largest].cpu, costs[smallest].cpu
+        )
+    return found
+
+
+def main() -> int:
+    """Runs the benchmark as the command line says."""
+    arguments = parsed_arguments("two_tower_throughput", __doc__)
+    begin = time.monotonic()
+    scale = QUICK if arguments.quick else FULL
+    tf.keras.utils.set_random_seed(arguments.seed)
+    settings = RetrievalSettings()
+    found = figures(
+        compared(scale, settings.model_copy(update={"batch_size": scale.batch_size})),
+        by_batch_size(scale, settings),
+        by_vocabulary(scale, settings),
+        tfrs_growth(scale, settings) if len(scale.vocabularies) > 2 else {},
+        scale.batch_size,
+    )
+    result = Result(
+        name="two_tower_throughput",
+        figures={key: statistics.median(values) for key, values in found.items()},
+        intervals={key: (min(values), max(values)) for key, values in found.items()},
+        versions={
+            "python": platform.python_version(),
+            **versions_of("tensorflow", "tf-keras", "tensorflow-recommenders"),
+        },
+        data={
+            **dataclasses.asdict(scale),
+            "embedding_dim": settings.embedding_dim,
+            "seed": arguments.seed,
+            "quick": arguments.quick,
+        },
+        seconds=time.monotonic() - begin,
+    )
+    return finish(result, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
