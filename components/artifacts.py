@@ -10,7 +10,7 @@ from tfx.types.artifact import Artifact
 
 
 class Catalog(Artifact):
-    """Every known item.
+    """Every known item, or those of them that may be recommended.
 
     `items.parquet`: item_id and each declared or extra column of the items table.
     `items.tfrecord.gz`: the same items as tf.Examples of raw features (`item_id`,
@@ -18,6 +18,12 @@ class Catalog(Artifact):
     """
 
     TYPE_NAME = "tandem.Catalog"
+
+
+class CandidateSelection(Artifact):
+    """`selection.json`: how many items each rule kept from being recommended."""
+
+    TYPE_NAME = "tandem.CandidateSelection"
 
 
 class Profiles(Artifact):
@@ -61,8 +67,9 @@ class GateReport(Artifact):
     """The answer of one gate.
 
     `gate.json`: gate, passed, reason (one sentence), checks (name, passed, seen,
-    expected). The custom property `blessed` is 1 where the gate passed, else 0. The data
-    gate's also holds `data.html`, a page for a person.
+    expected). The custom property `blessed` is 1 where the gate passed, else 0, and
+    `reason` is the same sentence. The data gate's also holds `data.html`, a page for a
+    person.
     """
 
     TYPE_NAME = "tandem.GateReport"

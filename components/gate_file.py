@@ -6,10 +6,13 @@ from components.gate import GateResult
 
 GATE_FILE = "gate.json"
 BLESSED = "blessed"
+REASON = "reason"
 
 
 def publish_gate(result: GateResult, report) -> None:
-    """Writes `gate.json` and sets the property that the pipeline's conditions read.
+    """Writes `gate.json`, and answer and reason into ML Metadata.
+
+    The pipeline's conditions read `blessed`; the sentence in `reason` says why.
 
     Args:
         result: the answer.
@@ -18,6 +21,7 @@ def publish_gate(result: GateResult, report) -> None:
     with FileSystems.create(FileSystems.join(report.uri, GATE_FILE)) as handle:
         handle.write(result.to_json().encode())
     report.set_int_custom_property(BLESSED, int(result.passed))
+    report.set_string_custom_property(REASON, result.reason)
 
 
 def read_gate(uri: str) -> GateResult:

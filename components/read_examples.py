@@ -1,13 +1,14 @@
 """Reads ingested tf.Examples back as arrays, for the stages that judge a model."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
-from components.evaluate_retrieval import TestLog
+from components.item_times import UNKNOWN
+from components.retrieval_log import TestLog
 from models.retrieval.evaluation import Interactions
 from schemas.features import HISTORY, ITEM_ID, LABEL, TIMESTAMP, USER_ID
 
@@ -37,9 +38,14 @@ def split_files(uri: str, split: str) -> list[str]:
 
 def read_serialized(files: Sequence[str]) -> np.ndarray:
     """Returns [n] serialized tf.Examples of gzipped TFRecord files, in order."""
-    rows = tf.data.TFRecordDataset(list(files), compression_type="GZIP")
-    chunks = list(rows.batch(_BATCH).as_numpy_iterator())
+    chunks = list(_batches(files))
     return np.concatenate(chunks) if chunks else np.zeros(0, object)
+
+
+def _batches(files: Sequence[str]) -> Iterator[np.ndarray]:
+    """Yields the serialized tf.Examples of gzipped TFRecord files, some at a time."""
+    rows = tf.data.TFRecordDataset(list(files), compression_type="GZIP")
+    yield from rows.batch(_BATCH).as_numpy_iterator()
 
 
 def read_labelled(uri: str, split: str) -> LabelledRows:
@@ -59,45 +65,127 @@ def read_labelled(uri: str, split: str) -> LabelledRows:
     )
 
 
-def read_test_log(uri: str, item_ids: Sequence[str]) -> tuple[TestLog, np.ndarray]:
-    """Reads the `interactions` of all splits.
+def read_test_log(
+    uri: str,
+    item_ids: Sequence[str],
+    history_decay: float = 1.0,
+    item_times: np.ndarray | None = None,
+) -> tuple[TestLog, np.ndarray]:
+    """Reads the `interactions` of all splits; of train and eval, three columns alone.
 
     Args:
         uri: of the Examples artifact.
         item_ids: the catalogue; row numbers of items refer to it.
+        history_decay: weight of an event of a history against the next newer one's.
+        item_times: [items] int64, ms, when each item came; where that is `UNKNOWN`, and
+            without, the time of the item's first event.
 
     Returns:
-        (log, serialized [N] tf.Examples in the same order).
+        (log with every item as a candidate, [n] serialized tf.Examples of the test
+        split). Users are numbers in order of appearance.
     """
-    by_split = {
-        split: read_serialized(split_files(uri, split))
-        for split in ("train", "eval", "test")
-    }
-    serialized = np.concatenate(list(by_split.values()))
-    spec = {
-        USER_ID: tf.io.FixedLenFeature([], tf.string),
-        ITEM_ID: tf.io.FixedLenFeature([], tf.string),
-        TIMESTAMP: tf.io.FixedLenFeature([], tf.int64),
-        HISTORY: tf.io.RaggedFeature(tf.string),
-    }
-    columns = tf.io.parse_example(tf.constant(serialized, tf.string), spec)
     row_of = {item.encode(): row for row, item in enumerate(item_ids)}
-
-    def catalogue_rows(ids: tf.Tensor) -> np.ndarray:
-        return np.array([row_of.get(item, -1) for item in ids.numpy()], np.int64)
-
-    items = catalogue_rows(columns[HISTORY].flat_values)
-    owners = columns[HISTORY].value_rowids().numpy()
-    known = items >= 0
-    histories = scipy.sparse.coo_matrix(
-        (np.ones(known.sum()), (owners[known], items[known])),
-        shape=(len(serialized), len(item_ids)),
-    ).tocsr()
-    num_test = len(by_split["test"])
-    is_test = np.arange(len(serialized)) >= len(serialized) - num_test
-    interactions = Interactions(
-        columns[USER_ID].numpy(),
-        catalogue_rows(columns[ITEM_ID]),
-        columns[TIMESTAMP].numpy(),
+    columns = _Columns(row_of)
+    for split in ("train", "eval"):
+        for batch in _batches(split_files(uri, split)):
+            columns.add(batch)
+    num_before = columns.num_rows
+    tests = list(_batches(split_files(uri, "test")))
+    for batch in tests:
+        columns.add(batch)
+    interactions = columns.interactions()
+    is_test = np.arange(columns.num_rows) >= num_before
+    serialized = np.concatenate(tests) if tests else np.zeros(0, object)
+    histories, decayed = _histories(tests, row_of, num_before, history_decay)
+    first = first_times(interactions, len(item_ids))
+    if item_times is None:
+        item_times = first
+    log = TestLog(
+        interactions,
+        is_train=~is_test,
+        is_test=is_test,
+        histories=histories,
+        decayed_histories=decayed,
+        item_times=np.where(item_times == UNKNOWN, first, item_times),
+        candidates=np.arange(len(item_ids)),
     )
-    return TestLog(interactions, ~is_test, is_test, histories), serialized
+    return log, serialized
+
+
+def first_times(interactions: Interactions, num_items: int) -> np.ndarray:
+    """Returns [items] int64, ms, of each item's first event; `UNKNOWN` without one."""
+    known = interactions.items >= 0
+    times = np.full(num_items, np.iinfo(np.int64).max)
+    np.minimum.at(times, interactions.items[known], interactions.timestamps[known])
+    return np.where(times == np.iinfo(np.int64).max, UNKNOWN, times)
+
+
+class _Columns:
+    """User, item and time of rows, as numbers, so that a long log fits in memory."""
+
+    def __init__(self, row_of: dict[bytes, int]) -> None:
+        self._row_of = row_of
+        self._users: dict[bytes, int] = {}
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.num_rows = 0
+
+    def add(self, serialized: np.ndarray) -> None:
+        spec = {
+            USER_ID: tf.io.FixedLenFeature([], tf.string),
+            ITEM_ID: tf.io.FixedLenFeature([], tf.string),
+            TIMESTAMP: tf.io.FixedLenFeature([], tf.int64),
+        }
+        columns = tf.io.parse_example(tf.constant(serialized, tf.string), spec)
+        users = [
+            self._users.setdefault(user, len(self._users))
+            for user in columns[USER_ID].numpy()
+        ]
+        items = _rows_of(columns[ITEM_ID].numpy(), self._row_of)
+        self._parts.append(
+            (np.array(users, np.int64), items, columns[TIMESTAMP].numpy())
+        )
+        self.num_rows += len(users)
+
+    def interactions(self) -> Interactions:
+        nothing = (np.zeros(0, np.int64),) * 3
+        parts = zip(*(self._parts or [nothing]), strict=True)
+        return Interactions(*(np.concatenate(part) for part in parts))
+
+
+def _histories(
+    tests: Sequence[np.ndarray],
+    row_of: dict[bytes, int],
+    num_before: int,
+    decay: float,
+) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    """Returns [N, items] counts, and the same with weights, of the test rows' histories.
+
+    Args:
+        tests: batches of serialized test rows.
+        row_of: the catalogue.
+        num_before: rows before the first test row, which are left empty.
+        decay: weight of an event against the next newer one's.
+    """
+    spec = {HISTORY: tf.io.RaggedFeature(tf.string)}
+    places, weights = [np.zeros((2, 0), np.int64)], [np.zeros(0)]
+    start = num_before
+    for batch in tests:
+        history = tf.io.parse_example(tf.constant(batch, tf.string), spec)[HISTORY]
+        items = _rows_of(history.flat_values.numpy(), row_of)
+        owners = history.value_rowids().numpy()
+        num_newer = history.row_splits.numpy()[owners + 1] - 1 - np.arange(len(items))
+        known = items >= 0
+        places.append(np.stack([owners[known] + start, items[known]]))
+        weights.append(decay ** num_newer[known].astype(np.float64))
+        start += len(batch)
+    owners, items = np.concatenate(places, axis=1)
+    shape = (start, len(row_of))
+
+    def weighted(values: np.ndarray) -> scipy.sparse.csr_matrix:
+        return scipy.sparse.coo_matrix((values, (owners, items)), shape=shape).tocsr()
+
+    return weighted(np.ones(len(items))), weighted(np.concatenate(weights))
+
+
+def _rows_of(ids: np.ndarray, row_of: dict[bytes, int]) -> np.ndarray:
+    return np.array([row_of.get(item, -1) for item in ids], np.int64)

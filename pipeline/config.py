@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from components.candidate_selection_settings import CandidateSettings
 from components.evaluate_ranking import RankingGateSettings
 from components.evaluate_retrieval import RetrievalGateSettings
 from components.ingestion.settings import DataSettings
@@ -86,6 +87,9 @@ class TandemConfig(BaseModel):
     )
     retrieval: RetrievalSettings = Field(
         default=RetrievalSettings(), description="The two-tower model."
+    )
+    candidates: CandidateSettings = Field(
+        default=CandidateSettings(), description="Which items go into the index."
     )
     index: IndexSettings = Field(
         default=IndexSettings(), description="How item vectors are searched."

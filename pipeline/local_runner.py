@@ -15,6 +15,7 @@ from tfx import v1 as tfx
 from tfx.dsl.compiler import constants
 from tfx.orchestration.portable import runtime_parameter_utils
 
+from components.candidate_selection import candidates_fingerprint
 from components.gate import GateResult
 from components.ingestion.replay import REPLAYED_FILES
 from components.ingestion.settings import Source
@@ -63,8 +64,8 @@ def run_pipeline(
 
     Raises:
         ConfigError: if the curated schema is missing.
-        IngestionError: if the log, or what was served where skew is measured, is
-            missing, empty or unreadable as a whole.
+        IngestionError: if the log, the deny list, or what was served where skew is
+            measured, is missing, empty or unreadable as a whole.
     """
     started = time.monotonic()
     layout = Layout(root.resolve())
@@ -83,6 +84,7 @@ def run_pipeline(
             schema_file=str(_place_schema(config, layout)),
             input_fingerprint=input_fingerprint(config.data),
             serving_fingerprint=serving_fingerprint(config.gates.data),
+            candidates_fingerprint=candidates_fingerprint(config.candidates),
             # Where the serving folder was emptied, no cached push will do.
             newest_release=str(releases[-1]) if releases else f"none at {run_id}",
             metadata_connection_config=connection,
@@ -124,7 +126,10 @@ def with_absolute_paths(config: TandemConfig, root: Path) -> TandemConfig:
     served = absolute(config.gates.data.serving_examples)
     data_gate = config.gates.data.model_copy(update={"serving_examples": served})
     gates = config.gates.model_copy(update={"data": data_gate})
-    return _with_sources(config, changed).model_copy(update={"gates": gates})
+    denied = absolute(config.candidates.deny_list)
+    candidates = config.candidates.model_copy(update={"deny_list": denied})
+    update = {"gates": gates, "candidates": candidates}
+    return _with_sources(config, changed).model_copy(update=update)
 
 
 def with_replayed(config: TandemConfig, layout: Layout) -> TandemConfig:

@@ -14,6 +14,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 
 from components.artifacts import Release
 from components.build_index_component import BuildIndex
+from components.candidate_selection_component import SelectCandidates
 from components.compare_statistics_component import CompareStatistics
 from components.evaluate_ranking_component import EvaluateRanking
 from components.evaluate_retrieval_component import EvaluateRetrieval
@@ -42,6 +43,7 @@ class Surroundings:
         input_fingerprint: changes when the log does; see `sources.input_fingerprint`.
         serving_fingerprint: changes when what was served does; read where skew is
             measured.
+        candidates_fingerprint: changes when the deny list does.
         newest_release: what the serving root holds; changes when a push is due again.
         metadata_connection_config: of ML Metadata; None leaves it to the orchestrator.
         last_release_strategy: which release the gates compare with.
@@ -52,6 +54,7 @@ class Surroundings:
     schema_file: str
     input_fingerprint: str
     serving_fingerprint: str = ""
+    candidates_fingerprint: str = ""
     newest_release: str = ""
     metadata_connection_config: Any = None
     last_release_strategy: type = tfx.dsl.experimental.LatestArtifactStrategy
@@ -149,11 +152,21 @@ def _model_stages(
     interactions, impressions, catalog = (
         ingest.outputs[name] for name in ("interactions", "impressions", "catalog")
     )
+    selection = SelectCandidates(
+        catalog=catalog,
+        summary=ingest.outputs["summary"],
+        settings_json=config.candidates.model_dump_json(),
+        candidates_fingerprint=surroundings.candidates_fingerprint,
+    )
+    # What is behind the index knows only what may be recommended; all else that is
+    # known of items, their titles say, stays with the whole catalogue.
+    candidates = selection.outputs["candidates"]
     retrieval = _trainer("retrieval", config, interactions, transform, schema)
-    index = BuildIndex(catalog=catalog, model=retrieval.outputs["model"])
+    index = BuildIndex(catalog=candidates, model=retrieval.outputs["model"])
     retrieval_gate = EvaluateRetrieval(
         interactions=interactions,
         catalog=catalog,
+        candidates=candidates,
         model=retrieval.outputs["model"],
         index=index.outputs["index"],
         settings_json=config.gates.retrieval.model_dump_json(),
@@ -174,10 +187,18 @@ def _model_stages(
         model_name=RANKER,
         last_release=last_release.outputs["release"],
     )
-    nodes = [retrieval, index, retrieval_gate, ranking, evaluator, ranking_gate]
+    nodes = [
+        selection,
+        retrieval,
+        index,
+        retrieval_gate,
+        ranking,
+        evaluator,
+        ranking_gate,
+    ]
     export = ExportRecommender(
         interactions=interactions,
-        catalog=catalog,
+        catalog=candidates,
         transform_graph=transform.outputs["transform_graph"],
         retrieval_model=retrieval.outputs["model"],
         ranking_model=ranking.outputs["model"],
@@ -188,7 +209,7 @@ def _model_stages(
     with tfx.dsl.Cond(is_blessed(export)):
         serving_gate = ValidateServing(
             bundle=export.outputs["bundle"],
-            catalog=catalog,
+            catalog=candidates,
             settings_json=config.gates.serving.model_dump_json(),
         )
         # The model gates hold the push alone: TFX's cache asks for the same reports

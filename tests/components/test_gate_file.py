@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.gate import Check, GateResult
-from components.gate_file import BLESSED, GATE_FILE, publish_gate, read_gate
+from components.gate_file import BLESSED, GATE_FILE, REASON, publish_gate, read_gate
 
 GOOD = Check("recall", True, "0.2", "at least 0.18")
 BAD = Check("Größe", False, "50 %", "at least 95 %")
@@ -24,13 +24,18 @@ class Report:
     def set_int_custom_property(self, name: str, value: int) -> None:
         self.properties[name] = value
 
+    set_string_custom_property = set_int_custom_property
+
 
 def check_publish(publish, folder: Path) -> None:
     """The checker: the property follows the answer, and the file says the same."""
     for number, (checks, blessed) in enumerate(ANSWERS.items()):
         report = Report(folder / str(number))
         publish(GateResult("data", checks), report)
-        assert report.properties == {"blessed": blessed}
+        assert report.properties["blessed"] == blessed
+        reason = report.properties["reason"]
+        assert reason.startswith("data passed" if blessed else "data refused")
+        assert reason.count("\n") == 0
         record = json.loads((Path(report.uri) / "gate.json").read_text("utf-8"))
         assert record["passed"] is bool(blessed)
         assert [check["name"] for check in record["checks"]] == [c.name for c in checks]
@@ -53,13 +58,25 @@ def _blesses_what_has_a_good_check(result, report):
 
 def _forgets_the_property(result, report):
     (Path(report.uri) / "gate.json").write_text(result.to_json())
+    report.set_string_custom_property("reason", result.reason)
+
+
+def _gives_the_reason_of_another_answer(result, report):
+    publish_gate(result, report)
+    report.set_string_custom_property("reason", GateResult("data", (GOOD,)).reason)
 
 
 @pytest.mark.parametrize(
-    "wrong", [_blesses_all, _blesses_what_has_a_good_check, _forgets_the_property]
+    "wrong",
+    [
+        _blesses_all,
+        _blesses_what_has_a_good_check,
+        _forgets_the_property,
+        _gives_the_reason_of_another_answer,
+    ],
 )
 def test_publish_checker_rejects(wrong, tmp_path):
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, KeyError)):
         check_publish(wrong, tmp_path)
 
 
@@ -90,3 +107,5 @@ def test_property_is_where_the_conditions_look(tmp_path):
         Path(report.uri).mkdir()
         publish_gate(GateResult("data", checks), report)
         assert report.get_int_custom_property(BLESSED) == blessed
+        reason = report.get_string_custom_property(REASON)
+        assert reason == GateResult("data", checks).reason

@@ -1,5 +1,6 @@
 """Ingested rows as arrays: order, masks and histories that line up."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def write_split(root: Path, split: str, *shards: list[bytes]) -> None:
 TRAIN = [row("u", "a", 1), row("v", "b", 2, ["a"])]
 TRAIN_2 = [row("w", "gone", 3, ["b", "gone", "a", "b"])]
 EVAL = [row("u", "b", 4, ["a"], label=1.0)]
-TEST = [row("u", "c", 5, ["a", "b"]), row("x", "a", 6)]
+TEST = [row("u", "c", 5, ["gone", "b", "a", "b"]), row("x", "a", 6)]
 
 
 @pytest.fixture
@@ -81,44 +82,73 @@ def test_split_without_a_labelled_row_is_empty_columns(tmp_path):
 
 
 def check_log(read, uri: str) -> None:
-    """The checker, by hand: rows are train, eval, test; items are catalogue rows."""
-    log, serialized = read(uri, ["c", "b", "a"])
-    assert serialized.tolist() == TRAIN + TRAIN_2 + EVAL + TEST
-    assert log.interactions.users.tolist() == [b"u", b"v", b"w", b"u", b"u", b"x"]
+    """The checker, by hand: rows are train, eval, test; items are catalogue rows.
+
+    Only the test rows have histories: nothing asks for the others'.
+    """
+    log, serialized = read(uri, ["c", "b", "a", "never"], history_decay=0.5)
+    assert serialized.tolist() == TEST
+    assert log.interactions.users.tolist() == [0, 1, 2, 0, 0, 3]
     assert log.interactions.items.tolist() == [2, 1, -1, 1, 0, 2]
     assert log.interactions.timestamps.tolist() == [1, 2, 3, 4, 5, 6]
     assert log.is_train.tolist() == [True] * 4 + [False] * 2
     assert log.is_test.tolist() == [False] * 4 + [True] * 2
-    assert log.num_items == 3
+    assert log.candidates.tolist() == [0, 1, 2, 3]
+    nothing = [0, 0, 0, 0]
     assert log.histories.toarray().tolist() == [
-        [0, 0, 0],
-        [0, 0, 1],
-        [0, 2, 1],  # b twice; an item that is not in the catalogue is left out
-        [0, 0, 1],
-        [0, 1, 1],
-        [0, 0, 0],
+        *(nothing, nothing, nothing, nothing),
+        [0, 2, 1, 0],  # b twice; an item that is not in the catalogue is left out
+        nothing,
     ]
+    # Newest first: b weighs 1, a 1/2, b again 1/4, what is gone 1/8 to nobody.
+    assert log.decayed_histories.toarray().tolist() == [
+        *(nothing, nothing, nothing, nothing),
+        [0, 1.25, 0.5, 0],
+        nothing,
+    ]
+    assert log.item_times.tolist() == [5, 2, 1, -1]
 
 
 def test_log_has_every_split_with_histories_beside_their_rows(examples):
     check_log(read_test_log, str(examples))
 
 
-def _sorted_catalogue(uri, item_ids):
-    return read_test_log(uri, sorted(item_ids))
+def _sorted_catalogue(uri, item_ids, **settings):
+    return read_test_log(uri, sorted(item_ids), **settings)
 
 
-def _test_split_first(uri, item_ids):
-    log, serialized = read_test_log(uri, item_ids)
-    return log, np.roll(serialized, 2)
+def _test_rows_backwards(uri, item_ids, **settings):
+    log, serialized = read_test_log(uri, item_ids, **settings)
+    return log, serialized[::-1]
 
 
-def _smaller_catalogue(uri, item_ids):
-    return read_test_log(uri, item_ids[1:])
+def _smaller_catalogue(uri, item_ids, **settings):
+    return read_test_log(uri, item_ids[1:], **settings)
+
+
+def _oldest_weighs_most(uri, item_ids, history_decay):
+    return read_test_log(uri, item_ids, history_decay=1 / history_decay)
+
+
+def _last_events(uri, item_ids, **settings):
+    log, serialized = read_test_log(uri, item_ids, **settings)
+    known = log.interactions.items >= 0
+    times = np.full(len(item_ids), -1)
+    np.maximum.at(
+        times, log.interactions.items[known], log.interactions.timestamps[known]
+    )
+    return dataclasses.replace(log, item_times=times), serialized
 
 
 @pytest.mark.parametrize(
-    "wrong", [_sorted_catalogue, _test_split_first, _smaller_catalogue]
+    "wrong",
+    [
+        _sorted_catalogue,
+        _test_rows_backwards,
+        _smaller_catalogue,
+        _oldest_weighs_most,
+        _last_events,
+    ],
 )
 def test_log_checker_rejects(wrong, examples):
     with pytest.raises(AssertionError):
@@ -128,6 +158,19 @@ def test_log_checker_rejects(wrong, examples):
 def test_log_without_test_rows_has_no_test_rows(tmp_path):
     for split, rows in (("train", TRAIN), ("eval", EVAL), ("test", [])):
         write_split(tmp_path, split, rows)
-    log, _ = read_test_log(str(tmp_path), ["a"])
+    log, serialized = read_test_log(str(tmp_path), ["a"])
     assert not log.is_test.any()
     assert log.is_train.all()
+    assert len(serialized) == 0
+    assert log.histories.shape == (3, 1) and log.histories.nnz == 0
+
+
+def test_log_of_small_batches_is_the_same(examples, monkeypatch):
+    monkeypatch.setattr("components.read_examples._BATCH", 1)
+    check_log(read_test_log, str(examples))
+
+
+def test_given_times_of_items_stand_for_their_first_events(examples):
+    times = np.array([7, -1, 9])
+    log, _ = read_test_log(str(examples), ["c", "b", "a"], item_times=times)
+    assert log.item_times.tolist() == [7, 2, 9]  # b's is not known: its first event

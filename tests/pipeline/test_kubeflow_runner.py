@@ -21,6 +21,7 @@ STAGES = {
     "IngestEvents",
     "LastRelease",
     "PushRelease",
+    "SelectCandidates",
     "StatisticsGen",
     "Trainer.ranking",
     "Trainer.retrieval",

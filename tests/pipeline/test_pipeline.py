@@ -20,9 +20,11 @@ READS = {
     "ValidateExamples": {"ExampleValidator", "IngestEvents", "StatisticsGen"},
     "Transform": {"IngestEvents", "ImportSchemaGen"},
     "Trainer.retrieval": {"IngestEvents", "Transform", "ImportSchemaGen"},
-    "BuildIndex": {"IngestEvents", "Trainer.retrieval"},
+    "SelectCandidates": {"IngestEvents"},
+    "BuildIndex": {"SelectCandidates", "Trainer.retrieval"},
     "EvaluateRetrieval": {
         "IngestEvents",
+        "SelectCandidates",
         "Trainer.retrieval",
         "BuildIndex",
         "LastRelease",
@@ -37,15 +39,17 @@ READS = {
     },
     "ExportRecommender": {
         "IngestEvents",
+        "SelectCandidates",
         "Transform",
         "Trainer.retrieval",
         "Trainer.ranking",
         "BuildIndex",
     },
-    "ValidateServing": {"ExportRecommender", "IngestEvents"},
+    "ValidateServing": {"ExportRecommender", "SelectCandidates"},
     "PushRelease": {"ExportRecommender", "IngestEvents", "ValidateServing"},
 }
 BEHIND_DATA = (
+    "SelectCandidates",
     "Transform",
     "Trainer.retrieval",
     "BuildIndex",
@@ -74,6 +78,7 @@ def make_pipeline(root, overrides=()):
             schema_file=str(root / "schema.pbtxt"),
             input_fingerprint="0",
             serving_fingerprint="1",
+            candidates_fingerprint="2",
         ),
     )
 
@@ -190,6 +195,7 @@ def test_parameters_are_the_configs_sections(nodes):
     assert parameter("PushRelease", "serving_root").endswith("/serving")
     # What changes with the log must be a parameter, or a changed log stays cached.
     assert parameter("IngestEvents", "input_fingerprint") == "0"
+    assert parameter("SelectCandidates", "candidates_fingerprint") == "2"
 
 
 @pytest.mark.parametrize(

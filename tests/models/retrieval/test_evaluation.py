@@ -5,15 +5,20 @@ from hypothesis import strategies as st
 
 from models.retrieval.evaluation import (
     Interactions,
+    Ranking,
     bootstrap_interval,
     item_knn_similarity,
     ndcg_at,
     popularity_scores,
+    rank_events,
     ranks_of_positives,
     recall_at,
-    summarize,
+    recent_rows,
+    reciprocal_ranks,
+    rows_per_chunk,
 )
 from tests import reference
+from tests.models.retrieval import evaluation_reference
 
 # ranks_of_positives
 
@@ -218,8 +223,19 @@ def check_ndcg(ndcg):
     np.testing.assert_allclose(ndcg(ranks, 10), expected, rtol=1e-12)
 
 
+def check_reciprocal_ranks(reciprocal):
+    """The last two of ten items: one ranked last, one not in the index."""
+    ranks = np.array([0, 0.5, 3, 9, 10])
+    np.testing.assert_allclose(reciprocal(ranks, 10), [1, 2 / 3, 1 / 4, 1 / 10, 0])
+
+
 @pytest.mark.parametrize(
-    ("check", "measure"), [(check_recall, recall_at), (check_ndcg, ndcg_at)]
+    ("check", "measure"),
+    [
+        (check_recall, recall_at),
+        (check_ndcg, ndcg_at),
+        (check_reciprocal_ranks, reciprocal_ranks),
+    ],
 )
 def test_measure_value(check, measure):
     check(measure)
@@ -233,6 +249,9 @@ def test_measure_value(check, measure):
         (check_ndcg, lambda ranks, k: np.where(ranks < k, 1 / np.log2(ranks + 1.0), 0)),
         (check_ndcg, lambda ranks, k: np.where(ranks < k, 1 / np.log(ranks + 2), 0)),
         (check_ndcg, lambda ranks, k: 1 / np.log2(ranks + 2)),
+        (check_reciprocal_ranks, lambda ranks, n: 1 / np.maximum(ranks, 1)),
+        (check_reciprocal_ranks, lambda ranks, n: 1 / (ranks + 1)),
+        (check_reciprocal_ranks, lambda ranks, n: (ranks < 9) / (ranks + 1)),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero")
@@ -288,23 +307,6 @@ def test_bootstrap_interval_of_one_user_is_a_point_and_the_seed_repeats():
     assert bootstrap_interval(values, np.zeros(3)) == pytest.approx((2 / 3, 2 / 3))
     users = np.arange(3)
     assert bootstrap_interval(values, users, 5) == bootstrap_interval(values, users, 5)
-
-
-def test_summarize_reports_each_measure_with_its_interval():
-    summary = summarize(np.array([0.0, 9.0, 49.0, 99.0]), np.arange(4))
-    means = {key: value for key, value in summary.items() if "interval" not in key}
-    assert means == pytest.approx(
-        {
-            "recall@10": 0.5,
-            "recall@50": 0.75,
-            "recall@100": 1.0,
-            "ndcg@10": (1 + 1 / np.log2(11)) / 4,
-        }
-    )
-    for key, mean in means.items():
-        low, high = summary[f"{key}_interval"]
-        assert low <= mean <= high
-    assert len(summary) == 8
 
 
 # The baselines
@@ -414,3 +416,114 @@ def test_item_knn_similarity_equals_reference(events):
     expected = reference.cosine_of_users(list(users), list(items), 6)
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
     np.testing.assert_array_equal(actual, actual.T)
+
+
+# rank_events: the lists
+
+
+def check_lists(rank):
+    """Many equal scores, NaN and -inf, lists longer than what is left, by a loop."""
+    rng = np.random.default_rng(8)
+    levels = np.array([-np.inf, 0.0, 1.0, 2.0, np.nan])
+    scores = rng.choice(levels, size=(60, 9), p=[0.1, 0.3, 0.3, 0.2, 0.1])
+    seen = [rng.integers(0, 9, size=rng.integers(0, 8)) for _ in range(60)]
+    positives = rng.integers(-1, 9, size=60)
+    for k in (1, 3, 9, 20):
+        top = rank(lambda rows: scores[rows], np.arange(60), positives, seen, k).top
+        expected = [
+            evaluation_reference.best_items(list(row), set(items.tolist()), k)
+            for row, items in zip(scores, seen, strict=True)
+        ]
+        equal = np.array_equal(top, expected)
+        assert equal
+
+
+def _keeps_what_was_seen(scorer, rows, positives, seen, k):
+    return rank_events(scorer, rows, positives, [np.zeros(0, int)] * len(rows), k)
+
+
+def _keeps_the_held_out_item(scorer, rows, positives, seen, k):
+    seen = [items[items != p] for items, p in zip(seen, positives, strict=True)]
+    return rank_events(scorer, rows, positives, seen, k)
+
+
+def _last_of_equals_first(scorer, rows, positives, seen, k):
+    flipped = rank_events(
+        lambda rows: scorer(rows)[:, ::-1],
+        rows,
+        positives,
+        [8 - items for items in seen],
+        k,
+    )
+    top = np.where(flipped.top >= 0, 8 - flipped.top, -1)
+    return Ranking(flipped.ranks, top)
+
+
+@pytest.mark.parametrize(
+    "wrong", [_keeps_what_was_seen, _keeps_the_held_out_item, _last_of_equals_first]
+)
+def test_lists_are_the_best_unseen_items_and_the_checker_rejects(wrong):
+    check_lists(rank_events)
+    with pytest.raises(AssertionError):
+        check_lists(wrong)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 1000])
+def test_each_event_is_scored_once_whatever_the_chunk(chunk_size):
+    rng = np.random.default_rng(0)
+    scores = rng.random((50, 12), np.float32)
+    asked = []
+
+    def scorer(rows):
+        asked.extend(rows.tolist())
+        return scores[rows]
+
+    rows = np.arange(50)
+    positives = rng.integers(-1, 12, size=50)
+    seen = [rng.integers(0, 12, size=3) for _ in rows]
+    ranking = rank_events(scorer, rows, positives, seen, 5, chunk_size)
+    assert asked == list(range(50))
+    whole = rank_events(scorer, rows, positives, seen, 5)
+    np.testing.assert_array_equal(ranking.ranks, whole.ranks)
+    np.testing.assert_array_equal(ranking.top, whole.top)
+
+
+def test_chunk_of_a_large_index_holds_fewer_events():
+    assert rows_per_chunk(3_700) == 1024
+    assert rows_per_chunk(10**6) == 16
+    assert rows_per_chunk(10**9) == 1
+    assert rows_per_chunk(0) == 1024
+
+
+def test_seen_before_is_a_sequence_that_can_be_cut():
+    log = Interactions(
+        np.array([1, 1, 1, 2]), np.array([4, -1, 6, 7]), np.array([0, 1, 2, 3])
+    )
+    seen = log.seen_before(np.array([2, 1, 3]))
+    assert len(seen) == 3
+    assert [items.tolist() for items in seen[:2]] == [[4], [4]]
+    assert seen[2].tolist() == []
+    assert seen.num_events.tolist() == [2, 1, 0]  # -1 was an event too
+
+
+def check_recent(recent) -> None:
+    times = np.array([5, 9, 1, 9, 7])
+    assert sorted(recent(times, 0.4).tolist()) == [1, 3]
+    assert sorted(recent(times, 0.6).tolist()) == [1, 3, 4]
+    assert len(recent(times, 0.01)) == 1
+    assert sorted(recent(times, 1.0).tolist()) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda times, share: np.arange(len(times))[-max(1, int(share * len(times))) :],
+        lambda times, share: np.argsort(times)[: max(1, int(share * len(times)))],
+        lambda times, share: np.argsort(times)[-int(share * len(times)) :],
+    ],
+    ids=["the last rows", "the oldest", "all where the share rounds to 0"],
+)
+def test_recent_rows_are_the_latest_and_the_checker_rejects(wrong):
+    check_recent(recent_rows)
+    with pytest.raises(AssertionError):
+        check_recent(wrong)
