@@ -175,7 +175,9 @@ def test_fold_in():
     [
         lambda h, y, scale, ridge: fold_in(h, y, 1.0, ridge),
         lambda h, y, scale, ridge: fold_in(h, y, scale, ridge and 2 * ridge),
-        lambda h, y, scale, ridge: h @ y * scale if ridge is None else fold_in(h, y, scale, ridge),
+        lambda h, y, scale, ridge: (
+            h @ y * scale if ridge is None else fold_in(h, y, scale, ridge)
+        ),
     ],
 )
 def test_checker_rejects_wrong_fold_in(wrong):

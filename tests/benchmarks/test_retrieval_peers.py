@@ -1,0 +1,143 @@
+"""The figures of the race: paired, with intervals, and never of other sources."""
+
+import numpy as np
+import pytest
+
+from benchmarks import retrieval_peers
+from benchmarks.result import Result
+from benchmarks.retrieval_contest import Outcome
+from benchmarks.retrieval_peers import Bench, charts, figures
+from tests.benchmarks.retrieval_world import small_contest
+
+
+def outcome(ranks):
+    return Outcome(np.asarray(ranks, float), {}, 1, (0.0, 0.0), 1.0)
+
+
+OUTCOMES = {
+    "tandem": outcome([0, 5, 50, 200] * 25),
+    "ease": outcome([3, 60, 9.5, 300] * 25),
+    "popularity": outcome([100, 100, 100, 9] * 25),
+}
+USERS = np.arange(100) // 4  # every user has one event of each kind
+
+
+def check_figures(implementation):
+    values, intervals = implementation(OUTCOMES, USERS, "100k")
+    expected = {
+        "recall@10_tandem_100k": 0.5,
+        "recall@10_ease_100k": 0.5,
+        "recall@10_popularity_100k": 0.25,
+        "recall@10_tandem_minus_ease_100k": 0.0,
+        "recall@10_tandem_minus_popularity_100k": 0.25,
+        "recall@100_tandem_100k": 0.75,
+        "recall@100_ease_100k": 0.75,
+        "recall@100_popularity_100k": 0.25,
+        "recall@100_tandem_minus_ease_100k": 0.0,
+        "recall@100_tandem_minus_popularity_100k": 0.5,
+    }
+    assert values == pytest.approx(expected)
+    # Users do not differ, whatever their events do: nothing is uncertain.
+    for key, value in expected.items():
+        assert intervals[key] == pytest.approx((value, value))
+
+
+def by_events(outcomes, users, size):
+    return figures(outcomes, np.arange(len(users)), size)
+
+
+def rank_equal_to_the_cutoff_hits(outcomes, users, size):
+    return figures(
+        {name: outcome(np.floor(o.ranks * 0.99)) for name, o in outcomes.items()},
+        users,
+        size,
+    )
+
+
+def test_figures():
+    check_figures(figures)
+
+
+@pytest.mark.parametrize("wrong", [by_events, rank_equal_to_the_cutoff_hits])
+def test_checker_rejects_wrong_figures(wrong):
+    with pytest.raises(AssertionError):
+        check_figures(wrong)
+
+
+def test_differences_are_paired():
+    rng = np.random.default_rng(0)
+    luck = rng.random(400) < 0.5  # an easy user is easy for both
+    outcomes = {
+        "tandem": outcome(np.where(luck, 0, 500)),
+        "ease": outcome(np.where(luck, 1, 600)),
+    }
+    _, intervals = figures(outcomes, np.arange(400), "1m")
+    low, high = intervals["recall@10_tandem_1m"]
+    assert high - low > 0.05
+    assert intervals["recall@10_tandem_minus_ease_1m"] == (0.0, 0.0)
+
+
+def test_charts_show_every_contender_best_first():
+    values, intervals = figures(OUTCOMES, USERS, "1m")
+    result = Result(
+        name="retrieval_peers",
+        figures=values,
+        intervals=intervals,
+        versions={},
+        data={},
+        seconds=1.0,
+    )
+    drawn = charts(result)
+    assert set(drawn) == {"retrieval_peers_1m_10.svg", "retrieval_peers_1m_100.svg"}
+    svg = drawn["retrieval_peers_1m_100.svg"]
+    places = [svg.index(f">{name}<") for name in ("tandem", "ease", "popularity")]
+    assert places == sorted(places)
+    assert "minus" not in svg
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    monkeypatch.setattr(retrieval_peers, "read_contest", lambda *_: small_contest())
+    monkeypatch.setattr(
+        retrieval_peers,
+        "fetch",
+        lambda *_: type("Fetched", (), {"directory": tmp_path}),
+    )
+    return Bench("100k", tmp_path, seed=0, is_quick=True)
+
+
+def test_an_outcome_is_kept_until_sources_change(bench):
+    runs = []
+
+    def run(file):
+        runs.append(file)
+        outcome([1.0]).save(file)
+
+    for sources in ("one", "one", "two", "one"):
+        bench._kept("ease", sources, run)
+    assert len(runs) == 2
+    bench._kept("ease_decay", "one", run)
+    assert len(runs) == 3
+
+
+def test_an_outcome_is_not_kept_where_the_run_failed(bench):
+    def fails(file):
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        bench._kept("ease", "one", fails)
+    assert bench._kept("ease", "one", outcome([7.0]).save).ranks.tolist() == [7.0]
+
+
+def test_baselines_of_a_quick_run_compete(bench):
+    found = retrieval_peers.baselines(is_quick=True)
+    assert set(found) == {
+        "popularity",
+        "recent_popularity",
+        "item_knn",
+        "item_knn_decay",
+        "ease",
+        "ease_decay",
+    }
+    done = retrieval_peers.compete(found["ease_decay"], bench.contest)
+    assert len(done.ranks) == len(bench.contest.test_rows)
