@@ -16,7 +16,13 @@ from pydantic import BaseModel, ConfigDict
 
 from components.build_index import ITEMS_EXAMPLES, ItemVectors
 from components.read_examples import read_serialized
-from models.index import ExactIndex, Index, build_index
+from models.index import (
+    BuiltIndex,
+    Index,
+    build_tuned_index,
+    estimate_memory,
+    refreshed_index,
+)
 from models.index_settings import IndexSettings
 from models.policy_settings import PolicySettings
 from models.preprocessing import TransformGraph, raw_features
@@ -98,12 +104,54 @@ class RetrievalServer(tf.Module):
         return {"serving_default": serving_default.get_concrete_function()}
 
 
+@dataclasses.dataclass(frozen=True)
+class IndexedItems:
+    """An index as it was built, and the vectors it was built from."""
+
+    vectors: ItemVectors
+    index: Index
+
+
+def release_index(
+    vectors: ItemVectors,
+    queries: np.ndarray,
+    settings: IndexSettings,
+    previous: IndexedItems | None = None,
+) -> BuiltIndex:
+    """Returns the index to serve: a tuned one, or the previous one brought up to date.
+
+    Args:
+        vectors: the catalogue's.
+        queries: [Q, D] vectors of queries held out from training, to tune on.
+        settings: how to build, and how large a segment beside a built index may grow.
+        previous: reused where the towers are the same, so that most vectors are too.
+    """
+    if previous is not None:
+        index = refreshed_index(
+            previous.index,
+            previous.vectors.item_ids,
+            previous.vectors.embeddings,
+            vectors.item_ids,
+            vectors.embeddings,
+        )
+        if index.changed_share <= settings.max_segment_share:
+            return BuiltIndex(
+                index,
+                estimate_memory(*vectors.embeddings.shape, settings, index.is_exact),
+                None,
+                f"built before; {index.num_fresh} items are fresh, "
+                f"{index.num_tombstones} are passed over",
+            )
+    return build_tuned_index(vectors.embeddings, queries, settings)
+
+
 def export_models(
     vectors: ItemVectors,
     catalog_uri: str,
     stages: TrainedStages,
     settings: ExportSettings,
     bundle_dir: str,
+    index: Index,
 ) -> tuple[Index, Index]:
     """Writes `<bundle_dir>/<model>` for the four models of a release.
 
@@ -111,9 +159,8 @@ def export_models(
         (index, exact): what `recommender` and `recommender_exact` search with.
     """
     transform, retrieval, ranking = stages.transform, stages.retrieval, stages.ranking
-    index = build_index(vectors.embeddings, settings.index)
     # One copy of the vectors serves both: the approximate index keeps them too.
-    exact = index if index.is_exact else ExactIndex(index.embeddings)
+    exact = index.exact()
     candidates = transformed_catalogue(catalog_uri, transform, settings.catalog)
 
     def recommender(search: Index) -> Recommender:

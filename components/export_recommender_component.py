@@ -21,13 +21,18 @@ from components.artifacts import (
     ReleaseBundle,
 )
 from components.build_index import ITEMS_EXAMPLES, read_vectors, run_in_batches
-from components.export_recommender import ExportSettings, TrainedStages, export_models
+from components.export_recommender import (
+    ExportSettings,
+    TrainedStages,
+    export_models,
+    release_index,
+)
 from components.gate_file import publish_gate
 from components.offline_recommendation import OfflineModels
 from components.read_examples import read_serialized
 from components.record_release import ExportGateSettings, judge_export, record_release
 from components.recorded_requests import requests_of_test_users
-from models.index import recall_against_exact
+from models.index import recall_against_exact, write_pareto
 
 _RECALL_CUTOFF = 100
 
@@ -43,6 +48,7 @@ def ExportRecommender(
     bundle: OutputArtifact[ReleaseBundle],
     evaluation: OutputArtifact[Evaluation],
     report: OutputArtifact[GateReport],
+    board: OutputArtifact[standard_artifacts.ModelRun],
     export_json: Parameter[str],
     settings_json: Parameter[str],
 ) -> None:
@@ -58,6 +64,7 @@ def ExportRecommender(
         bundle: receives the models.
         evaluation: receives `metrics.json`: the agreement, and the index's recall.
         report: receives the gate's answer.
+        board: receives the index's recall against its speed as a TensorBoard run.
         export_json: an `ExportSettings`.
         settings_json: an `ExportGateSettings`.
     """
@@ -70,7 +77,6 @@ def ExportRecommender(
         export.catalog,
     )
     vectors = read_vectors(index.uri)
-    indexes = export_models(vectors, catalog.uri, stages, export, bundle.uri)
     items = read_serialized([str(Path(catalog.uri) / ITEMS_EXAMPLES)])
     offline = OfflineModels(
         stages.retrieval.signatures["query_examples"],
@@ -86,8 +92,24 @@ def ExportRecommender(
         np.array([request.example for request in requests], object),
         "embeddings",
     )
+    # What the gate would refuse is no choice.
+    target = max(export.index.recall_target, settings.min_index_agreement)
+    built = release_index(
+        vectors,
+        query_vectors[::2],
+        export.index.model_copy(update={"recall_target": target}),
+    )
+    if built.tuning is not None:
+        write_pareto(built.tuning, Path(board.uri))
+    indexes = export_models(
+        vectors, catalog.uri, stages, export, bundle.uri, built.index
+    )
     recorded = record_release(Path(bundle.uri), requests, offline, export)
-    recall = recall_against_exact(*indexes, query_vectors, _RECALL_CUTOFF)
-    figures = recorded.figures | {f"recall@{_RECALL_CUTOFF}": recall}
+    judges = query_vectors[1::2] if len(query_vectors) > 1 else query_vectors
+    recall = recall_against_exact(*indexes, judges, _RECALL_CUTOFF)
+    figures = recorded.figures | {
+        f"recall@{_RECALL_CUTOFF}": recall,
+        "index_megabytes": built.memory.total / 1e6,
+    }
     (Path(evaluation.uri) / "metrics.json").write_text(json.dumps(figures, indent=2))
     publish_gate(judge_export(figures, settings), report)

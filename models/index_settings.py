@@ -65,5 +65,5 @@ class IndexSettings(BaseModel):
         default=0.1,
         ge=0,
         le=1,
-        description="Share of changed items above which an index is built anew.",
+        description="Share of new and gone items above which an index is built anew.",
     )

@@ -38,7 +38,7 @@ class BuiltIndex:
         reason: why this kind of index, in a sentence.
     """
 
-    index: ExactIndex | ScannIndex
+    index: Index
     memory: IndexMemory
     tuning: Tuning | None
     reason: str

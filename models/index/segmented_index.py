@@ -73,6 +73,14 @@ class SegmentedIndex(tf.Module):
         """Rows of the main index that are passed over."""
         return len(self._rows["main"]) - self._num_live
 
+    @property
+    def changed_share(self) -> float:
+        """Fresh rows and tombstones for each row of the main index.
+
+        Both make a search slower; a large share says that it is time to build anew.
+        """
+        return (self.num_fresh + self.num_tombstones) / len(self._rows["main"])
+
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> Result:
         """See `Index.search`."""
         k = tf.maximum(tf.cast(k, tf.int32), 0)

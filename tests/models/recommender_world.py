@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from models.index import ExactIndex, ScannIndex
+from models.index import ExactIndex, ScannIndex, SegmentedIndex
 from models.policy_settings import PolicyName, PolicySettings
 from models.recommender import Recommender
 from schemas.features import Feature, FeatureCatalog, FeatureKind
@@ -95,6 +95,14 @@ class ShortIndex(ExactIndex):
 def scann_index():
     """Returns the world's items in ScaNN."""
     return ScannIndex(VECTORS)
+
+
+def segmented_index():
+    """Returns the world's items, half of them fresh, beside as many deleted ones."""
+    half = NUM_ITEMS // 2
+    main = ScannIndex(np.concatenate([VECTORS[:half], 1.1 * VECTORS[half:]]))
+    rows = np.where(np.arange(NUM_ITEMS) < half, np.arange(NUM_ITEMS), -1)
+    return SegmentedIndex(main, rows, VECTORS[half:], np.arange(half, NUM_ITEMS))
 
 
 def request(users, exclude=None, k=3, seeds=None) -> dict[str, tf.Tensor]:

@@ -11,6 +11,7 @@ from tests.models import recommender_world as world
 INDEXES = {
     "exact": lambda: None,
     "scann": world.scann_index,
+    "segmented": world.segmented_index,
     "short": lambda: world.ShortIndex(2),
 }
 NAN = float("nan")
