@@ -78,9 +78,8 @@ class GateReport(Artifact):
 class ItemIndex(Artifact):
     """Item embeddings ready to be searched.
 
-    `item_ids.json` (a list) and `embeddings.npy` (float32 [items, dim]) in the
-    same order; `index.json`: the kind of index the recommender builds on them and its
-    measured recall against exact search.
+    `item_ids.json` (a list) and `embeddings-<shard>-of-<shards>.npy` (float32 [items of
+    the shard, dim]); the shards one after the other are in the order of the list.
     """
 
     TYPE_NAME = "tandem.ItemIndex"

@@ -7,19 +7,29 @@ import dataclasses
 import json
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import pyarrow.parquet as pq
 import tensorflow as tf
+from apache_beam.io.filesystems import FileSystems
 from tensorboard.plugins import projector
 
+from components.catalog_files import ITEMS_EXAMPLES, ITEMS_TABLE
+from components.embed_items import (
+    BATCH,
+    check_finite,
+    embed_items,
+    load_shard,
+    row_ranges,
+    shard_files,
+)
+from components.ingestion import output
 from components.read_examples import read_serialized
 from schemas.features import ITEM_ID
 
-ITEMS_TABLE = "items.parquet"
-ITEMS_EXAMPLES = "items.tfrecord.gz"
 _IDS_FILE = "item_ids.json"
-_EMBEDDINGS_FILE = "embeddings.npy"
-_BATCH = 4096
+# More points than this the projector cannot draw, and a browser cannot load.
+_MAX_PROJECTED = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,62 +40,104 @@ class ItemVectors:
     embeddings: np.ndarray
 
 
-def embed_catalogue(catalog_uri: str, retrieval_model_dir: str) -> ItemVectors:
-    """Runs the item tower over every item of the catalogue.
+def build_vectors(
+    pipeline: beam.Pipeline,
+    catalog_uri: str,
+    retrieval_model_dir: str,
+    index_uri: str,
+) -> None:
+    """Fills an ItemIndex with the vector of every item, on the runner of `pipeline`.
+
+    The files are those of `write_vectors(embed_catalogue(...))`, to the bit, but never
+    more than a batch of vectors is in one process.
 
     Raises:
         ValueError: if the catalogue is empty, or a vector is not finite.
     """
-    table = pq.read_table(Path(catalog_uri) / ITEMS_TABLE, columns=[ITEM_ID])
+    item_ids = _item_ids(catalog_uri)
+    files = embed_items(
+        pipeline, catalog_uri, retrieval_model_dir, index_uri, len(item_ids)
+    )
+    check_finite(map(load_shard, files), item_ids)
+    _write_ids(item_ids, index_uri)
+
+
+def embed_catalogue(catalog_uri: str, retrieval_model_dir: str) -> ItemVectors:
+    """Runs the item tower over every item of the catalogue, in this process.
+
+    Raises:
+        ValueError: as `build_vectors`.
+    """
+    item_ids = _item_ids(catalog_uri)
+    examples = read_serialized([FileSystems.join(catalog_uri, ITEMS_EXAMPLES)])
+    embed = tf.saved_model.load(retrieval_model_dir).signatures["candidate_examples"]
+    embeddings = run_in_batches(embed, examples, "embeddings")
+    check_finite([embeddings], item_ids)
+    return ItemVectors(item_ids, embeddings)
+
+
+def _item_ids(catalog_uri: str) -> list[str]:
+    with FileSystems.open(FileSystems.join(catalog_uri, ITEMS_TABLE)) as handle:
+        table = pq.read_table(handle, columns=[ITEM_ID])
     item_ids = table.column(ITEM_ID).to_pylist()
     if not item_ids:
         raise ValueError(f"The catalogue at {catalog_uri} holds no items to index.")
-    examples = read_serialized([str(Path(catalog_uri) / ITEMS_EXAMPLES)])
-    embed = tf.saved_model.load(retrieval_model_dir).signatures["candidate_examples"]
-    embeddings = run_in_batches(embed, examples, "embeddings")
-    broken = ~np.isfinite(embeddings).all(axis=1)
-    if broken.any():
-        raise ValueError(
-            f"{broken.sum()} of {len(item_ids)} item vectors are not finite, the first of "
-            f"item {item_ids[int(broken.argmax())]!r}; lower `retrieval.learning_rate`."
-        )
-    return ItemVectors(item_ids, embeddings)
+    return item_ids
 
 
 def run_in_batches(signature, examples: np.ndarray, output: str) -> np.ndarray:
     """Applies a signature on `examples` chunk by chunk; returns one output, joined."""
     chunks = [
-        signature(examples=tf.constant(examples[start : start + _BATCH], tf.string))
-        for start in range(0, len(examples), _BATCH)
+        signature(examples=tf.constant(examples[start : start + BATCH], tf.string))
+        for start in range(0, len(examples), BATCH)
     ]
     return np.concatenate([chunk[output].numpy() for chunk in chunks])
 
 
 def write_vectors(vectors: ItemVectors, uri: str) -> None:
     """Writes the vectors into an ItemIndex artifact."""
-    (Path(uri) / _IDS_FILE).write_text(json.dumps(vectors.item_ids))
-    np.save(Path(uri) / _EMBEDDINGS_FILE, vectors.embeddings)
+    for rows in row_ranges(len(vectors.item_ids)):
+        file = output.AtomicFile(rows.path(uri))
+        np.save(file.handle, vectors.embeddings[rows.begin : rows.end])
+        file.commit()
+    _write_ids(vectors.item_ids, uri)
+
+
+def _write_ids(item_ids: list[str], uri: str) -> None:
+    output.write_text(FileSystems.join(uri, _IDS_FILE), json.dumps(item_ids))
 
 
 def read_vectors(uri: str) -> ItemVectors:
-    """Reads the vectors of an ItemIndex artifact."""
-    item_ids = json.loads((Path(uri) / _IDS_FILE).read_text())
-    return ItemVectors(item_ids, np.load(Path(uri) / _EMBEDDINGS_FILE))
+    """Reads the vectors of an ItemIndex artifact.
+
+    A local index of one file is mapped, not read. `embed_items.iterate_vectors` gives
+    any index batch by batch.
+    """
+    with FileSystems.open(FileSystems.join(uri, _IDS_FILE)) as handle:
+        item_ids = json.loads(handle.read())
+    shards = [load_shard(file) for file in shard_files(uri)]
+    return ItemVectors(
+        item_ids, shards[0] if len(shards) == 1 else np.concatenate(shards)
+    )
 
 
 def write_projector(vectors: ItemVectors, catalog_uri: str, log_dir: str) -> None:
     """Writes the vectors as a TensorBoard run with labels for the projector.
 
-    The label of an item is its `title` where the items table has one, else its id.
+    The label of an item is its `title` where the items table has one, else its id. Of
+    more items than the projector can draw, every n-th is written.
     """
     logs = Path(log_dir)
     logs.mkdir(parents=True, exist_ok=True)
     labels = item_titles(catalog_uri)
+    every = -(-len(vectors.item_ids) // _MAX_PROJECTED)
     names = [
-        labels[item].replace("\t", " ").replace("\n", " ") for item in vectors.item_ids
+        labels[item].replace("\t", " ").replace("\n", " ")
+        for item in vectors.item_ids[::every]
     ]
     (logs / "labels.tsv").write_text("\n".join(names) + "\n")
-    np.savetxt(logs / "vectors.tsv", vectors.embeddings, fmt="%.5f", delimiter="\t")
+    shown = vectors.embeddings[::every]
+    np.savetxt(logs / "vectors.tsv", shown, fmt="%.5f", delimiter="\t")
     config = projector.ProjectorConfig()
     config.embeddings.add(
         tensor_name="item vectors",

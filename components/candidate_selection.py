@@ -24,13 +24,12 @@ from components.candidate_selection_settings import (
     DEFAULT_UNTIL,
     CandidateSettings,
 )
+from components.catalog_files import ITEMS_EXAMPLES, ITEMS_TABLE
 from components.ingestion import output, tfrecord
 from components.ingestion.errors import IngestionError
 from components.item_times import UNKNOWN, column_times
 from schemas.features import ITEM_ID
 
-ITEMS_TABLE = "items.parquet"
-ITEMS_EXAMPLES = "items.tfrecord.gz"
 SELECTION_FILE = "selection.json"
 _PLACE = "candidates.deny_list"
 _MAX_NAMED = 10

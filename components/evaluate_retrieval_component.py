@@ -17,12 +17,8 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.artifacts import Catalog, Evaluation, GateReport, ItemIndex, Release
-from components.build_index import (
-    ITEMS_TABLE,
-    embed_catalogue,
-    read_vectors,
-    run_in_batches,
-)
+from components.build_index import embed_catalogue, read_vectors, run_in_batches
+from components.catalog_files import ITEMS_TABLE
 from components.evaluate_retrieval import (
     RetrievalGateSettings,
     dot_product_scorer,

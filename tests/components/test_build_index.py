@@ -18,6 +18,7 @@ from components.build_index import (
     write_projector,
     write_vectors,
 )
+from components.embed_items import iterate_vectors
 
 IDS = ["b", "a", "d", "c"]  # no order of their own
 PRICES = [2.0, 1.0, 4.0, 3.0]
@@ -67,7 +68,7 @@ def check_vectors(embed, catalog: str, tower: str) -> None:
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 4096])
 def test_vectors_stand_beside_their_items(tmp_path, tower, monkeypatch, batch):
-    monkeypatch.setattr("components.build_index._BATCH", batch)
+    monkeypatch.setattr("components.build_index.BATCH", batch)
     check_vectors(embed_catalogue, write_catalog(tmp_path / "catalog"), tower)
 
 
@@ -100,7 +101,7 @@ def test_vector_that_is_not_finite_names_its_item_and_the_mend(tmp_path, tower):
 
 
 def test_run_in_batches_joins_the_chunks_in_order(monkeypatch):
-    monkeypatch.setattr("components.build_index._BATCH", 2)
+    monkeypatch.setattr("components.build_index.BATCH", 2)
     sizes = []
 
     def length(examples):
@@ -121,7 +122,25 @@ def test_vectors_survive_their_files(tmp_path):
     np.testing.assert_array_equal(again.embeddings, vectors.embeddings)
     # The contract of components/artifacts.py, for readers that are not ours.
     assert json.loads((tmp_path / "item_ids.json").read_text()) == ["ä", "b\n"]
-    assert (tmp_path / "embeddings.npy").is_file()
+    assert (tmp_path / "embeddings-00000-of-00001.npy").is_file()
+    assert isinstance(again.embeddings, np.memmap)  # mapped, not read
+
+
+def test_vectors_of_many_shards_are_read_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("components.embed_items._ROWS_PER_SHARD", 1)
+    monkeypatch.setattr("components.embed_items._MAX_SHARDS", 4)
+    monkeypatch.setattr("components.embed_items.BATCH", 2)
+    ids = [f"i{row}" for row in range(11)]
+    embeddings = np.random.default_rng(0).random((11, 3), np.float32)
+    write_vectors(ItemVectors(ids, embeddings), str(tmp_path))
+    assert len(list(tmp_path.glob("*.npy"))) == 3
+    again = read_vectors(str(tmp_path))
+    assert again.item_ids == ids
+    np.testing.assert_array_equal(again.embeddings, embeddings)
+    batches = list(iterate_vectors(str(tmp_path), batch_size=3))
+    assert [start for start, _ in batches] == [0, 3, 4, 7, 8]
+    joined = np.concatenate([vectors for _, vectors in batches])
+    np.testing.assert_array_equal(joined, embeddings)
 
 
 def test_items_go_by_title_where_there_is_one(tmp_path):
@@ -135,6 +154,16 @@ def test_items_go_by_title_where_there_is_one(tmp_path):
     }
     without = write_catalog(tmp_path / "none")
     assert item_titles(without) == {item: item for item in IDS}
+
+
+def test_projector_shows_no_more_than_it_can_draw(tmp_path, monkeypatch):
+    monkeypatch.setattr("components.build_index._MAX_PROJECTED", 3)
+    catalog = write_catalog(tmp_path / "catalog")
+    vectors = ItemVectors(list(IDS), np.eye(4, dtype=np.float32))
+    write_projector(vectors, catalog, str(tmp_path / "logs"))
+    assert (tmp_path / "logs" / "labels.tsv").read_text() == "b\nd\n"
+    shown = np.loadtxt(tmp_path / "logs" / "vectors.tsv")
+    np.testing.assert_array_equal(shown, np.eye(4)[::2])
 
 
 def test_projector_has_a_label_for_each_vector_whatever_is_in_a_title(tmp_path):
