@@ -6,7 +6,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.document import PAGE, with_tables
+from benchmarks.document import PAGE, PLOTS, drawn_plots, with_tables
 from benchmarks.result import (
     RESULTS,
     Result,
@@ -78,6 +78,8 @@ def test_tables_hold_every_figure():
         (Target(at_least=3), 3, 2.99),
         (Target(at_most=11), 11, 11.01),
         (Target(above=1), 1.01, 1),
+        (Target(near=0.2), 0.219, 0.221),
+        (Target(near=0.2), 0.181, 0.179),
     ],
 )
 def test_target_says_what_meets_it(target, met, missed):
@@ -105,10 +107,30 @@ def test_page_gets_the_table_between_its_marks(tmp_path):
     assert with_tables(text, tmp_path) == text
 
 
-def test_quick_results_do_not_get_on_the_page(tmp_path):
+A_PLOT = {
+    "name": "speed",
+    "title": "Speed by size",
+    "x_label": "size",
+    "y_label": "speed",
+    "series": {"ours": [[1, 2], [2, 3]]},
+}
+
+
+def test_page_links_to_the_plots_that_a_result_brings(tmp_path):
+    write_result(a_result(data={"plots": [A_PLOT]}), tmp_path)
+    text = with_tables(PAGE_TEXT, tmp_path)
+    assert "\n\n![Speed by size](plots/ingest_speed.svg)\n\n<!-- end -->" in text
+    assert with_tables(text, tmp_path) == text
+    plots = drawn_plots(text, tmp_path)
+    assert list(plots) == ["ingest_speed.svg"]
+    assert "Speed by size" in plots["ingest_speed.svg"]
+
+
+@pytest.mark.parametrize("show", [with_tables, drawn_plots])
+def test_quick_results_do_not_get_on_the_page(show, tmp_path):
     write_result(a_result(data={"quick": True}), tmp_path)
     with pytest.raises(ValueError, match="without it first"):
-        with_tables(PAGE_TEXT, tmp_path)
+        show(PAGE_TEXT, tmp_path)
 
 
 def test_page_shows_every_result_on_file():
@@ -120,3 +142,6 @@ def test_page_shows_every_result_on_file():
         pytest.skip(f"no full run on file: {sorted(quick | shown - on_file)}")
     assert shown == on_file
     assert with_tables(text) == text, "run `python -m benchmarks.document`"
+    plots = {path.name: path.read_text() for path in PLOTS.glob("*.svg")}
+    is_up_to_date = plots == drawn_plots(text)
+    assert is_up_to_date, "run `python -m benchmarks.document`"
