@@ -10,10 +10,13 @@ from rich.table import Table
 
 from components.gate import GateResult
 from components.validate_examples_settings import DATA_GATE
+from pipeline.display_retrieval import (
+    figures_table,
+    show_candidates,
+    show_retrieval,
+)
 from pipeline.layout import Layout
 
-_RETRIEVAL_FIGURES = ("recall@10", "recall@50", "recall@100", "ndcg@10")
-_RETRIEVAL_MODELS = ("two_tower", "item_knn", "popularity", "last_release")
 _ACCOUNT = {"read": "", "accepted": "= ", "duplicates": "+ ", "dead_letters": "+ "}
 _SPANS_SHOWN = 7
 _RANKING_FIGURES = ("auc", "logloss")
@@ -43,39 +46,12 @@ class StageProgress:
         self._stage = ""
 
 
-def figures_table(title: str, figures: dict, models: tuple, columns: tuple) -> Table:
-    """Returns a table of figures with intervals, a row per model that was measured."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for model in models:
-        if model in figures:
-            row = figures[model]
-            table.add_row(model, *(_with_interval(row, column) for column in columns))
-    return table
-
-
-def _with_interval(row: dict, column: str) -> str:
-    text = f"{row[column]:.3f}"
-    if interval := row.get(f"{column}_interval"):
-        text += f" [dim]({interval[0]:.3f} to {interval[1]:.3f})[/dim]"
-    return text
-
-
 def show_figures(console: Console, figures: dict) -> None:
     """Prints the figures of a run beside their baselines."""
+    if "candidates" in figures:
+        show_candidates(console, figures["candidates"])
     if "retrieval" in figures:
-        test = figures["retrieval"]["test"]
-        console.print(
-            figures_table(
-                f"Retrieval: {test['events']:,} test events of {test['users']:,} users, "
-                "all unseen items ranked (95 % intervals)",
-                figures["retrieval"],
-                _RETRIEVAL_MODELS,
-                _RETRIEVAL_FIGURES,
-            )
-        )
+        show_retrieval(console, figures["retrieval"])
     if "ranking" in figures:
         console.print(
             figures_table(

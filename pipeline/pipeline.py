@@ -152,26 +152,10 @@ def _model_stages(
     interactions, impressions, catalog = (
         ingest.outputs[name] for name in ("interactions", "impressions", "catalog")
     )
-    selection = SelectCandidates(
-        catalog=catalog,
-        summary=ingest.outputs["summary"],
-        settings_json=config.candidates.model_dump_json(),
-        candidates_fingerprint=surroundings.candidates_fingerprint,
+    selection, retrieval, index, retrieval_gate = _retrieval_stages(
+        config, ingest, transform, schema, last_release, surroundings
     )
-    # What is behind the index knows only what may be recommended; all else that is
-    # known of items, their titles say, stays with the whole catalogue.
     candidates = selection.outputs["candidates"]
-    retrieval = _trainer("retrieval", config, interactions, transform, schema)
-    index = BuildIndex(catalog=candidates, model=retrieval.outputs["model"])
-    retrieval_gate = EvaluateRetrieval(
-        interactions=interactions,
-        catalog=catalog,
-        candidates=candidates,
-        model=retrieval.outputs["model"],
-        index=index.outputs["index"],
-        settings_json=config.gates.retrieval.model_dump_json(),
-        last_release=last_release.outputs["release"],
-    )
     ranking = _trainer("ranking", config, impressions, transform, schema)
     evaluator = tfx.components.Evaluator(
         examples=impressions,
@@ -229,6 +213,43 @@ def _model_stages(
                 settings_json=config.push.model_dump_json(),
             )
     return [*nodes, export, serving_gate, push]
+
+
+def _retrieval_stages(
+    config: TandemConfig,
+    ingest: BaseNode,
+    transform: BaseNode,
+    schema: BaseNode,
+    last_release: BaseNode,
+    surroundings: Surroundings,
+) -> tuple[BaseNode, BaseNode, BaseNode, BaseNode]:
+    """Returns the stages from the catalogue to the retrieval gate.
+
+    What is behind the index knows only what may be recommended; all else that is known
+    of items, their titles say, stays with the whole catalogue.
+    """
+    interactions, catalog = (
+        ingest.outputs[name] for name in ("interactions", "catalog")
+    )
+    selection = SelectCandidates(
+        catalog=catalog,
+        summary=ingest.outputs["summary"],
+        settings_json=config.candidates.model_dump_json(),
+        candidates_fingerprint=surroundings.candidates_fingerprint,
+    )
+    candidates = selection.outputs["candidates"]
+    retrieval = _trainer("retrieval", config, interactions, transform, schema)
+    index = BuildIndex(catalog=candidates, model=retrieval.outputs["model"])
+    gate = EvaluateRetrieval(
+        interactions=interactions,
+        catalog=catalog,
+        candidates=candidates,
+        model=retrieval.outputs["model"],
+        index=index.outputs["index"],
+        settings_json=config.gates.retrieval.model_dump_json(),
+        last_release=last_release.outputs["release"],
+    )
+    return selection, retrieval, index, gate
 
 
 def is_blessed(gate: BaseNode):

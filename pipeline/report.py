@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from components.candidate_selection import SELECTION_FILE
 from components.comparison import COMPARISON_FILE
 from components.data_report.page import PAGE_FILE
 from components.gate import GateResult
@@ -43,7 +44,7 @@ def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
         ranker: the ranking model's name in its evaluation.
 
     Returns:
-        {"ingest", "distances", "retrieval", "index", "ranking", "serving", "gates", "release"}.
+        {"ingest", "distances", "candidates", "retrieval", "index", "ranking", "serving", "gates", "release"}.
     """
     figures: dict = {}
     if "IngestEvents" in stages:
@@ -54,6 +55,10 @@ def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
         figures["distances"] = _read_json(
             stages["CompareStatistics"].outputs["comparison"], COMPARISON_FILE
         )["comparisons"]
+    if "SelectCandidates" in stages:
+        figures["candidates"] = _read_json(
+            stages["SelectCandidates"].outputs["selection"], SELECTION_FILE
+        )
     if "EvaluateRetrieval" in stages:
         figures["retrieval"] = _metrics(stages["EvaluateRetrieval"])
     if "EvaluateRanking" in stages:
