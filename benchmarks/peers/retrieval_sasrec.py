@@ -91,12 +91,11 @@ def _dataset(task: Task, length: int) -> Dataset:
 def _scorer(task: Task, model: SASRecModel) -> Scorer:
     """Scores by the dot product of the last place's vector and the items' vectors."""
     network = model.torch_model.eval()
-    known = model.data_preparator.item_id_map
+    known = model.data_preparator
     internal = np.full(task.num_items, -1)
-    external = np.array(
-        [i for i in known.external_ids if not isinstance(i, str)], dtype=np.int64
+    internal[known.get_known_item_ids().astype(np.int64)] = (
+        known.get_known_items_sorted_internal_ids()
     )
-    internal[external] = known.convert_to_internal(external)
     length = model.session_max_len
     with torch.no_grad():
         items = network.item_model.get_all_embeddings()
