@@ -4,10 +4,13 @@ Users are drawn, not events. Every figure of one `UserBootstrap` is computed on 
 draws, so a difference of two figures and its interval are paired.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 _QUANTILES = (0.025, 0.975)
 _MAX_DRAWN = 2**23  # counts held at a time: a chunk of resamples of all users
+_MAX_KEPT = 2**24  # where all counts are fewer, they are drawn once
 
 
 class UserBootstrap:
@@ -26,6 +29,7 @@ class UserBootstrap:
         self._num_users = len(distinct)
         self._seed = seed
         self._num_resamples = num_resamples
+        self._kept: list[np.ndarray] = []
 
     def intervals(
         self, values: np.ndarray, groups: np.ndarray | None = None, num_groups: int = 1
@@ -67,14 +71,9 @@ class UserBootstrap:
 
     def _resampled_means(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Returns [resamples, G, M]; NaN where a resample has no event of the group."""
-        rng = np.random.default_rng(self._seed)
-        share = np.full(self._num_users, 1 / self._num_users)
-        step = max(1, _MAX_DRAWN // self._num_users)
         means = []
-        for start in range(0, self._num_resamples, step):
-            size = min(step, self._num_resamples - start)
-            drawn = rng.multinomial(self._num_users, share, size=size).astype(float)
-            total = np.tensordot(drawn, sums, axes=1)  # [size, G, M]
+        for drawn in self._draws():
+            total = np.tensordot(drawn, sums, axes=1)  # [chunk, G, M]
             events = (drawn @ counts)[:, :, np.newaxis]
             means.append(
                 np.divide(
@@ -82,3 +81,21 @@ class UserBootstrap:
                 )
             )
         return np.concatenate(means)
+
+    def _draws(self) -> Iterator[np.ndarray]:
+        """Yields [chunk, users] float, how often each resample has each user."""
+        if self._kept:
+            yield from self._kept
+            return
+        rng = np.random.default_rng(self._seed)
+        share = np.full(self._num_users, 1 / self._num_users)
+        step = max(1, _MAX_DRAWN // self._num_users)
+        is_kept = self._num_resamples * self._num_users <= _MAX_KEPT
+        kept = []
+        for start in range(0, self._num_resamples, step):
+            size = min(step, self._num_resamples - start)
+            drawn = rng.multinomial(self._num_users, share, size=size).astype(float)
+            if is_kept:
+                kept.append(drawn)
+            yield drawn
+        self._kept = kept

@@ -107,6 +107,16 @@ def test_small_chunks_of_draws_give_the_same(monkeypatch):
     np.testing.assert_allclose(_ours(USERS, VALUES, GROUPS, 4), whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize("max_kept", [0, 2**24])
+def test_draws_that_are_kept_are_those_that_are_made_again(monkeypatch, max_kept):
+    whole = _ours(USERS, VALUES, GROUPS, 4)
+    monkeypatch.setattr("models.retrieval.intervals._MAX_KEPT", max_kept)
+    draws = UserBootstrap(USERS)
+    for _ in range(2):
+        again = draws.intervals(VALUES, GROUPS, 4)
+        np.testing.assert_array_equal(again, whole)
+
+
 def test_group_that_some_resamples_miss_has_an_interval_all_the_same():
     users = np.arange(3)
     groups = np.array([0, 1, 1])
