@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.chart import Bar, bar_chart
 from benchmarks.command_line import finish, parsed_arguments, say
-from benchmarks.result import RESULTS, Result, versions_of
+from benchmarks.plot import Plot
+from benchmarks.result import Result, versions_of
 from benchmarks.retrieval_baselines import Ease, ItemKnn, Popularity, RecentPopularity
 from benchmarks.retrieval_contest import Contender, Outcome, compete, grid
 from benchmarks.retrieval_data import Sizes, read_contest
@@ -34,6 +34,7 @@ from pipeline.datasets import fetch
 ROOT = Path(__file__).parents[1]
 DATASETS = {"100k": "movielens-100k", "1m": "movielens-1m"}
 CUTOFFS = (10, 100)
+PLOTTED_CUTOFFS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 TANDEM = "tandem"
 FULL_SIZES = Sizes(validation=5_000, test=30_000)
 QUICK_SIZES = Sizes(validation=2_000, test=5_000)
@@ -210,23 +211,24 @@ def figures(
     return values, intervals
 
 
-def charts(result: Result) -> dict[str, str]:
-    """Returns SVGs by file name: one for each dataset and cut-off."""
-    drawn = {}
-    for size, name in DATASETS.items():
-        for cutoff in CUTOFFS:
-            begin, end = f"recall@{cutoff}_", f"_{size}"
-            bars = [
-                Bar(label, value, *result.intervals[key], is_ours=label == TANDEM)
-                for key, value in result.figures.items()
-                if key.startswith(begin) and key.endswith(end) and "_minus_" not in key
-                for label in [key.removeprefix(begin).removesuffix(end)]
-            ]
-            if bars:
-                bars.sort(key=lambda bar: -bar.value)
-                title = f"recall@{cutoff} on {name}, last 20 % by time"
-                drawn[f"{result.name}_{size}_{cutoff}.svg"] = bar_chart(title, bars)
-    return drawn
+def plot(outcomes: dict[str, Outcome], size: str) -> Plot:
+    """Returns recall by cut-off, a line for each contender, the best at 100 first."""
+    recalls = {
+        name: [
+            (float(k), float(recall_at(outcome.ranks, k).mean()))
+            for k in PLOTTED_CUTOFFS
+        ]
+        for name, outcome in outcomes.items()
+    }
+    at_100 = PLOTTED_CUTOFFS.index(100)
+    return Plot(
+        name=f"recall_{size}",
+        title=f"{DATASETS[size]}: recall of the last 20 % of events",
+        x_label="cut-off k",
+        y_label="recall@k",
+        series=dict(sorted(recalls.items(), key=lambda line: -line[1][at_100][1])),
+        log_x=True,
+    )
 
 
 def main() -> int:
@@ -235,7 +237,7 @@ def main() -> int:
     begin = time.monotonic()
     folder = Path(tempfile.gettempdir()) / "tandem-bench-retrieval-peers"
     folder.mkdir(exist_ok=True)
-    values, intervals, data = {}, {}, {}
+    values, intervals, data, plots = {}, {}, {}, []
     for size in ("100k",) if arguments.quick else DATASETS:
         bench = Bench(size, folder, arguments.seed, arguments.quick)
         outcomes = bench.outcomes()
@@ -244,6 +246,7 @@ def main() -> int:
             (values, intervals), figures(outcomes, users, size), strict=True
         ):
             total.update(part)
+        plots.append(plot(outcomes, size).model_dump())
         data[size] = {
             "events": len(bench.contest.items),
             "catalogue": len(bench.contest.item_ids),
@@ -269,11 +272,14 @@ def main() -> int:
             **versions_of("tensorflow", "tensorflow-recommenders", "numpy", "scipy"),
             **pins,
         },
-        data={**data, "seed": arguments.seed, "quick": arguments.quick},
+        data={
+            **data,
+            "seed": arguments.seed,
+            "quick": arguments.quick,
+            "plots": plots,
+        },
         seconds=time.monotonic() - begin,
     )
-    for name, drawn in charts(result).items():
-        (RESULTS / name).write_text(drawn)
     return finish(result, arguments)
 
 

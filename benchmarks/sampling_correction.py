@@ -25,6 +25,7 @@ import tensorflow as tf  # isort: skip
 
 from benchmarks import power_law_world
 from benchmarks.command_line import finish, parsed_arguments, say
+from benchmarks.plot import Plot
 from benchmarks.power_law_world import World
 from benchmarks.result import Result, versions_of
 from models.retrieval import trainer
@@ -241,6 +242,23 @@ def least_gains(
     return least, bounds
 
 
+def plot(values: dict[str, float], suffix: str, log: str) -> Plot:
+    """Returns recall by temperature, with and without the correction."""
+    return Plot(
+        name=f"temperature{suffix}",
+        title=f"{log}: recall by temperature",
+        x_label="temperature",
+        y_label="recall@k",
+        series={
+            f"{variant}, k = {k}": [
+                (t, values[f"recall@{k}_{variant}_t{t}{suffix}"]) for t in TEMPERATURES
+            ]
+            for k in CUTOFFS
+            for variant in VARIANTS
+        },
+    )
+
+
 def _key(*facts: object) -> str:
     """Returns what tells outcomes of other sources or data apart."""
     sources = [Path(__file__), Path(power_law_world.__file__)]
@@ -263,6 +281,7 @@ def main() -> int:
     for k in CUTOFFS:
         best = world.recall(world.conditional, k)
         values[f"recall@{k}_truth_world"] = float(best.mean())
+    plots = [plot(values, "_world", "power-law world")]
     if scale.has_movielens:
         log = Movielens(folder, arguments.seed)
         hits = all_hits("movielens-1m", folder, key, log.train)
@@ -270,6 +289,7 @@ def main() -> int:
             (values, intervals), figures(hits, log.users, ""), strict=True
         ):
             total.update(part)
+        plots.append(plot(values, "", "movielens-1m"))
     least, bounds = least_gains(values, intervals)
     result = Result(
         name="sampling_correction",
@@ -284,6 +304,7 @@ def main() -> int:
             "temperatures": TEMPERATURES,
             "seed": arguments.seed,
             "quick": arguments.quick,
+            "plots": [drawn.model_dump() for drawn in plots],
         },
         seconds=time.monotonic() - begin,
     )

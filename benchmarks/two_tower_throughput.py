@@ -19,6 +19,7 @@ import tensorflow as tf  # isort: skip
 import tensorflow_recommenders as tfrs  # isort: skip
 
 from benchmarks.command_line import finish, parsed_arguments, say
+from benchmarks.plot import Plot
 from benchmarks.result import Result, versions_of
 from benchmarks.training_batches import batches, feature_space
 from models.retrieval import trainer
@@ -232,16 +233,54 @@ def figures(
         found[f"ratio_to_{name}_wall"] = ratios(peer.wall, ours.wall)
     for size, cost in sizes.items():
         found[f"samples_per_cpu_s_batch_{size}"] = [size / s for s in cost.cpu]
-    for size, cost in grown.items():
-        found[f"step_ms_vocabulary_{size}"] = [1000 * s for s in cost.cpu]
     for name, costs in (("", grown), ("_tfrs", tfrs_grown)):
         if not costs:
             continue
+        for size, cost in costs.items():
+            found[f"step_ms{name}_vocabulary_{size}"] = [1000 * s for s in cost.cpu]
         smallest, largest = min(costs), max(costs)
         found[f"growth_vocabulary_{largest // smallest}x{name}"] = ratios(
             costs[largest].cpu, costs[smallest].cpu
         )
     return found
+
+
+def plots(found: dict[str, list[float]]) -> list[Plot]:
+    """Returns throughput by batch size, and the cost of a step by vocabulary."""
+
+    def line(begin: str) -> list[tuple[float, float]]:
+        return [
+            (float(key.removeprefix(begin)), statistics.median(values))
+            for key, values in found.items()
+            if key.startswith(begin)
+        ]
+
+    return [
+        Plot(
+            name="batch",
+            title="Training speed by batch size",
+            x_label="rows of a batch",
+            y_label="samples per CPU second",
+            series={"tandem": line("samples_per_cpu_s_batch_")},
+            log_x=True,
+        ),
+        Plot(
+            name="vocabulary",
+            title="Cost of a training step by vocabulary",
+            x_label="items",
+            y_label="CPU ms of a step",
+            series={
+                name: points
+                for name, points in (
+                    ("tandem", line("step_ms_vocabulary_")),
+                    ("TFRS, Keras AdamW", line("step_ms_tfrs_vocabulary_")),
+                )
+                if points
+            },
+            log_x=True,
+            log_y=True,
+        ),
+    ]
 
 
 def main() -> int:
@@ -271,6 +310,7 @@ def main() -> int:
             "embedding_dim": settings.embedding_dim,
             "seed": arguments.seed,
             "quick": arguments.quick,
+            "plots": [plot.model_dump() for plot in plots(found)],
         },
         seconds=time.monotonic() - begin,
     )

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import retrieval_peers
-from benchmarks.result import Result
 from benchmarks.retrieval_contest import Outcome
-from benchmarks.retrieval_peers import Bench, charts, figures
+from benchmarks.retrieval_peers import Bench, figures, plot
 from tests.benchmarks.retrieval_world import small_contest
 
 
@@ -77,22 +76,14 @@ def test_differences_are_paired():
     assert intervals["recall@10_tandem_minus_ease_1m"] == (0.0, 0.0)
 
 
-def test_charts_show_every_contender_best_first():
-    values, intervals = figures(OUTCOMES, USERS, "1m")
-    result = Result(
-        name="retrieval_peers",
-        figures=values,
-        intervals=intervals,
-        versions={},
-        data={},
-        seconds=1.0,
-    )
-    drawn = charts(result)
-    assert set(drawn) == {"retrieval_peers_1m_10.svg", "retrieval_peers_1m_100.svg"}
-    svg = drawn["retrieval_peers_1m_100.svg"]
-    places = [svg.index(f">{name}<") for name in ("tandem", "ease", "popularity")]
-    assert places == sorted(places)
-    assert "minus" not in svg
+def test_plot_has_a_line_for_every_contender_the_best_first():
+    drawn = plot(OUTCOMES, "1m")
+    assert list(drawn.series) == ["tandem", "ease", "popularity"]
+    lines = {name: dict(points) for name, points in drawn.series.items()}
+    assert lines["tandem"][1] == 0.25
+    assert lines["tandem"][100] == 0.75
+    assert lines["ease"][500] == 1.0
+    assert lines["popularity"][10] == 0.25
 
 
 @pytest.fixture

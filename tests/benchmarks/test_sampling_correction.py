@@ -11,6 +11,7 @@ from benchmarks.sampling_correction import (
     figures,
     kept,
     least_gains,
+    plot,
     train_on_world,
 )
 from models.retrieval.settings import RetrievalSettings
@@ -71,6 +72,14 @@ def test_least_gain_is_over_logs_and_temperatures():
     assert least["recall@100_corrected_min_gain"] == pytest.approx(0.1)
     assert least["recall@10_corrected_min_gain"] == pytest.approx(0.2)
     assert bounds["recall@100_corrected_min_gain"] == pytest.approx((0.1, 0.1))
+
+
+def test_plot_has_both_variants_at_every_cutoff():
+    values, _ = figures(HITS, UNITS, "_world")
+    drawn = plot(values, "_world", "a world")
+    assert len(drawn.series) == 6
+    assert drawn.series["corrected, k = 10"] == [(t, 0.75) for t in TEMPERATURES]
+    assert drawn.series["plain, k = 100"] == [(t, 0.5) for t in TEMPERATURES]
 
 
 def test_hits_are_trained_once(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.training_batches import batches, feature_space
-from benchmarks.two_tower_throughput import Cost, PlainTfrs, figures
+from benchmarks.two_tower_throughput import Cost, PlainTfrs, figures, plots
 from models.retrieval.settings import RetrievalSettings
 from models.retrieval.two_tower import TwoTower
 from models.signatures import transformed_signature
@@ -116,3 +116,12 @@ def test_checker_rejects_wrong_figures(wrong):
 def test_growth_is_left_out_where_it_was_not_measured():
     found = figures(CONTEST, SIZES, GROWN, {}, 100)
     assert not [key for key in found if key.startswith("growth") and "tfrs" in key]
+
+
+def test_plots_show_what_was_measured():
+    batch, vocabulary = plots(figures(CONTEST, SIZES, GROWN, TFRS_GROWN, 100))
+    assert batch.series == {"tandem": [(256, 512), (512, 256)]}
+    assert vocabulary.series == {
+        "tandem": [(10, 1000), (10_000, pytest.approx(1150))],
+        "TFRS, Keras AdamW": [(10, 1000), (1_000, 9000)],
+    }
