@@ -152,9 +152,10 @@ def _model_stages(
     interactions, impressions, catalog = (
         ingest.outputs[name] for name in ("interactions", "impressions", "catalog")
     )
-    selection, retrieval, index, retrieval_gate = _retrieval_stages(
+    to_retrieval_gate = _retrieval_stages(
         config, ingest, transform, schema, last_release, surroundings
     )
+    selection, retrieval, index, retrieval_gate = to_retrieval_gate
     candidates = selection.outputs["candidates"]
     ranking = _trainer("ranking", config, impressions, transform, schema)
     evaluator = tfx.components.Evaluator(
@@ -171,15 +172,7 @@ def _model_stages(
         model_name=RANKER,
         last_release=last_release.outputs["release"],
     )
-    nodes = [
-        selection,
-        retrieval,
-        index,
-        retrieval_gate,
-        ranking,
-        evaluator,
-        ranking_gate,
-    ]
+    nodes = [*to_retrieval_gate, ranking, evaluator, ranking_gate]
     export = ExportRecommender(
         interactions=interactions,
         catalog=candidates,
