@@ -9,8 +9,8 @@ from benchmarks.ann_contestant import Search, Sweep, arguments, compete, growing
 from benchmarks.ann_world import K
 from models.index import IndexKind, IndexSettings, ScannIndex
 
-LEAVES_PER_ROOT = (1, 2, 4)  # partitions, in roots of the number of items
-REORDERED = (1.0, 1.25, 1.5, 2.0, 3.0)  # candidates scored exactly for each result
+LEAVES_PER_ROOT = (1, 2)  # partitions, in roots of the number of items
+REORDERED = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)  # candidates scored exactly for each result
 
 
 def sweeps(items: np.ndarray, quick: bool) -> Iterator[Sweep]:

@@ -12,7 +12,7 @@ import numpy as np
 
 K = 100
 DIM = 64
-ITEMS_PER_CLUSTER = 500
+ITEMS_PER_CLUSTER = 2000
 NUM_QUERIES = 1000  # to tune on, and as many to measure with
 _CHUNK = 100_000
 _FILES = ("items", "tuning", "measuring", "tuning_truth", "measuring_truth")

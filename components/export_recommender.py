@@ -116,6 +116,7 @@ def release_index(
     vectors: ItemVectors,
     queries: np.ndarray,
     settings: IndexSettings,
+    k: int,
     previous: IndexedItems | None = None,
 ) -> BuiltIndex:
     """Returns the index to serve: a tuned one, or the previous one brought up to date.
@@ -124,6 +125,7 @@ def release_index(
         vectors: the catalogue's.
         queries: [Q, D] vectors of queries held out from training, to tune on.
         settings: how to build, and how large a segment beside a built index may grow.
+        k: items that a search is asked for, for the target to hold there.
         previous: reused where the towers are the same, so that most vectors are too.
     """
     if previous is not None:
@@ -142,7 +144,7 @@ def release_index(
                 f"built before; {index.num_fresh} items are fresh, "
                 f"{index.num_tombstones} are passed over",
             )
-    return build_tuned_index(vectors.embeddings, queries, settings)
+    return build_tuned_index(vectors.embeddings, queries, settings, k=k)
 
 
 def export_models(

@@ -98,6 +98,7 @@ def ExportRecommender(
         vectors,
         query_vectors[::2],
         export.index.model_copy(update={"recall_target": target}),
+        max(_RECALL_CUTOFF, export.num_candidates),
     )
     if built.tuning is not None:
         write_pareto(built.tuning, Path(board.uri))

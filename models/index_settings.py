@@ -31,7 +31,7 @@ class IndexSettings(BaseModel):
         default=0.95,
         gt=0,
         le=1,
-        description="Share of the exact top 100 that a tuned index finds.",
+        description="Share of the exact results that a tuned index finds, of 100 or more.",
     )
     num_leaves: int = Field(
         default=0, ge=0, description="Partitions; 0 takes the root of the items."

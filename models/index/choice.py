@@ -67,6 +67,7 @@ def build_tuned_index(
     queries: np.ndarray,
     settings: IndexSettings | None = None,
     block_sizes: Sequence[int] = (),
+    k: int = TUNED_K,
 ) -> BuiltIndex:
     """Builds the fastest index that reaches the recall target.
 
@@ -77,6 +78,7 @@ def build_tuned_index(
         settings: None takes the defaults.
         block_sizes: of ScaNN's codes, each of which is a build of its own to compare;
             by default the settings' `dimensions_per_block` alone.
+        k: results that a search is asked for; recall is measured at that.
 
     Raises:
         IndexTuningError: if no approximate search reaches the target and the settings
@@ -92,14 +94,14 @@ def build_tuned_index(
     built, refused = [], []
     for candidate in candidates:
         try:
-            built.append(_built(embeddings, queries, candidate))
+            built.append(_built(embeddings, queries, candidate, k))
         except IndexTuningError as error:
             refused.append(error)
     if not built:
         raise refused[0]
     if len(candidates) == 1:
         return built[0]
-    return _faster(built, queries)
+    return _faster(built, queries, k)
 
 
 def candidate_settings(
@@ -141,19 +143,19 @@ def _is_near(num_items: int, bound: int) -> bool:
 
 
 def _built(
-    embeddings: np.ndarray, queries: np.ndarray, settings: IndexSettings
+    embeddings: np.ndarray, queries: np.ndarray, settings: IndexSettings, k: int
 ) -> BuiltIndex:
     is_exact = settings.kind is IndexKind.EXACT
     memory = estimate_memory(*embeddings.shape, settings, is_exact)
     if is_exact:
         return BuiltIndex(ExactIndex(embeddings), memory, None, "exact, by its size")
-    index, tuning = tune_index(ScannIndex(embeddings, settings), queries)
+    index, tuning = tune_index(ScannIndex(embeddings, settings), queries, k=k)
     kind = "partitions" if index.num_leaves else "a scan of all codes"
     return BuiltIndex(index, memory, tuning, f"ScaNN with {kind}, by its size")
 
 
-def _faster(built: list[BuiltIndex], queries: np.ndarray) -> BuiltIndex:
-    speeds = queries_per_second([candidate.index for candidate in built], queries)
+def _faster(built: list[BuiltIndex], queries: np.ndarray, k: int) -> BuiltIndex:
+    speeds = queries_per_second([candidate.index for candidate in built], queries, k)
     fastest = int(np.argmax(speeds))
     others = ", ".join(f"{speed:,.0f}" for speed in speeds)
     kind = built[fastest].reason.removesuffix(", by its size")

@@ -25,13 +25,13 @@ def previous():
 
 
 def test_first_release_is_tuned():
-    built = release_index(item_vectors(range(1000)), QUERIES, SETTINGS)
-    assert built.tuning is not None
+    built = release_index(item_vectors(range(1000)), QUERIES, SETTINGS, 50)
+    assert built.tuning is not None and built.tuning.k == 50
     assert built.index.num_items == 1000
 
 
 def test_previous_index_is_reused_where_little_changed(previous):
-    built = release_index(item_vectors(range(40, 940)), QUERIES, SETTINGS, previous)
+    built = release_index(item_vectors(range(40, 940)), QUERIES, SETTINGS, 50, previous)
     assert built.reason == "built before; 40 items are fresh, 40 are passed over"
     assert built.index.num_items == 900
     rows = built.index.search(ITEMS[[40, 939]], 1)[1].numpy()[:, 0]
@@ -39,7 +39,9 @@ def test_previous_index_is_reused_where_little_changed(previous):
 
 
 def test_index_is_built_anew_where_much_changed(previous):
-    built = release_index(item_vectors(range(50, 1000)), QUERIES, SETTINGS, previous)
+    built = release_index(
+        item_vectors(range(50, 1000)), QUERIES, SETTINGS, 50, previous
+    )
     assert "by its size" in built.reason
     assert built.index.num_items == 950
 
@@ -47,5 +49,5 @@ def test_index_is_built_anew_where_much_changed(previous):
 def test_index_is_built_anew_where_the_towers_changed(previous):
     vectors = item_vectors(range(900))
     trained = ItemVectors(vectors.item_ids, -vectors.embeddings)
-    built = release_index(trained, QUERIES, SETTINGS, previous)
+    built = release_index(trained, QUERIES, SETTINGS, 50, previous)
     assert "by its size" in built.reason
