@@ -27,7 +27,7 @@ from components.candidate_selection_settings import (
 from components.catalog_files import ITEMS_EXAMPLES, ITEMS_TABLE
 from components.ingestion import output, tfrecord
 from components.ingestion.errors import IngestionError
-from components.item_times import UNKNOWN, column_times
+from components.item_times import UNKNOWN, times_of
 from schemas.features import ITEM_ID
 
 SELECTION_FILE = "selection.json"
@@ -77,8 +77,18 @@ def select_candidates(
     """
     ids = table.column(ITEM_ID).to_pylist()
     moment = newest_event if settings.at_ms is None else settings.at_ms
-    begin = _bounds(table, settings, "available_from_column", DEFAULT_FROM)
-    end = _bounds(table, settings, "available_until_column", DEFAULT_UNTIL)
+    begin = times_of(
+        table,
+        "candidates.available_from_column",
+        settings.available_from_column,
+        DEFAULT_FROM,
+    )
+    end = times_of(
+        table,
+        "candidates.available_until_column",
+        settings.available_until_column,
+        DEFAULT_UNTIL,
+    )
     early = (begin != UNKNOWN) & (moment < begin)
     late = (end != UNKNOWN) & (moment >= end)
     empty = (begin != UNKNOWN) & (end != UNKNOWN) & (end <= begin)
@@ -109,24 +119,6 @@ def select_candidates(
             "of the items table, and at the deny list."
         )
     return stays, selection
-
-
-def _bounds(
-    table: pa.Table, settings: CandidateSettings, key: str, default: str
-) -> np.ndarray:
-    """Returns [N] int64, ms, `UNKNOWN` for none, of one side of the window."""
-    column = getattr(settings, key)
-    if column in table.column_names:
-        try:
-            return column_times(table, column)
-        except ValueError as error:
-            raise IngestionError(f"candidates.{key}: {error}") from error
-    if column == default:
-        return np.full(table.num_rows, UNKNOWN)
-    raise IngestionError(
-        f"candidates.{key}: the items table has no column `{column}`. It has "
-        f"{sorted(table.column_names)}; name one of these, or leave the key out."
-    )
 
 
 def read_deny_list(path: str) -> set[str]:

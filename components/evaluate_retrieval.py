@@ -41,6 +41,7 @@ from models.retrieval.slices import (
 _MAX_SHARE_OF_CATALOGUE = 0.25
 _SHOWN = 10  # the length of a list that a person sees, which the bias is measured on
 _DEEPEST = max(CUTOFFS)
+DEFAULT_PUBLISH_TIME = "published_at"
 
 
 class RetrievalGateSettings(BaseModel):
@@ -116,7 +117,8 @@ class RetrievalGateSettings(BaseModel):
         "a recency-weighted history.",
     )
     publish_time_column: str = Field(
-        default="published_at",
+        default=DEFAULT_PUBLISH_TIME,
+        min_length=1,
         description="Column of the items table that says when an item came, for the "
         "slices by age. Where there is none, an item's first event counts.",
     )

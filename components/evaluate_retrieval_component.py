@@ -20,13 +20,14 @@ from components.artifacts import Catalog, Evaluation, GateReport, ItemIndex, Rel
 from components.build_index import embed_catalogue, read_vectors, run_in_batches
 from components.catalog_files import ITEMS_TABLE
 from components.evaluate_retrieval import (
+    DEFAULT_PUBLISH_TIME,
     RetrievalGateSettings,
     dot_product_scorer,
     evaluate_retrieval,
     judge_retrieval,
 )
 from components.gate_file import publish_gate
-from components.item_times import column_times
+from components.item_times import times_of
 from components.read_examples import read_test_log
 from components.retrieval_board import write_board
 from schemas.features import ITEM_ID
@@ -66,12 +67,14 @@ def EvaluateRetrieval(
     vectors = read_vectors(index.uri)
     items = pq.read_table(Path(catalog.uri) / ITEMS_TABLE)
     item_ids = items.column(ITEM_ID).to_pylist()
-    published = settings.publish_time_column
+    published = times_of(
+        items,
+        "gates.retrieval.publish_time_column",
+        settings.publish_time_column,
+        DEFAULT_PUBLISH_TIME,
+    )
     log, examples = read_test_log(
-        interactions.uri,
-        item_ids,
-        settings.history_decay,
-        column_times(items, published) if published in items.column_names else None,
+        interactions.uri, item_ids, settings.history_decay, published
     )
     row_of = {item: row for row, item in enumerate(item_ids)}
     log = dataclasses.replace(

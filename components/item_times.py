@@ -5,8 +5,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.ingestion.columns import to_timestamps
+from components.ingestion.errors import IngestionError
 
 UNKNOWN = -1
+
+
+def times_of(table: pa.Table, place: str, column: str, default: str) -> np.ndarray:
+    """Reads the column that a config names, if the table has it.
+
+    Args:
+        table: of the catalogue.
+        place: key of the config that names the column, for errors.
+        column: what it names.
+        default: what it names if nothing else is asked for; this one may be absent.
+
+    Returns:
+        [n] int64, ms since the epoch, UTC; `UNKNOWN` where there is no time.
+
+    Raises:
+        IngestionError: if the column is not there or holds what is no time.
+    """
+    if column in table.column_names:
+        try:
+            return column_times(table, column)
+        except ValueError as error:
+            raise IngestionError(f"{place}: {error}") from error
+    if column == default:
+        return np.full(table.num_rows, UNKNOWN)
+    raise IngestionError(
+        f"{place}: the items table has no column `{column}`. It has "
+        f"{sorted(table.column_names)}; name one of these, or leave the key out."
+    )
 
 
 def column_times(table: pa.Table, column: str) -> np.ndarray:

@@ -5,7 +5,8 @@ import datetime
 import pyarrow as pa
 import pytest
 
-from components.item_times import column_times
+from components.ingestion.errors import IngestionError
+from components.item_times import column_times, times_of
 
 UTC = datetime.UTC
 MOMENT = datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -40,3 +41,14 @@ def test_value_that_is_no_time_is_named_with_its_row_and_the_mend():
     table = pa.table({"until": ["2020-01-01", "soon", "later"]})
     with pytest.raises(ValueError, match=r"`until` holds 2 .*'soon' in row 2.*ISO"):
         column_times(table, "until")
+
+
+def test_default_column_may_be_absent_and_another_must_not():
+    table = pa.table({"item_id": ["a"], "came": [MS]})
+    assert times_of(table, "at.key", "came", "default").tolist() == [MS]
+    assert times_of(table, "at.key", "default", "default").tolist() == [-1]
+    with pytest.raises(IngestionError, match=r"at.key: .*no column `cam`.*'came'"):
+        times_of(table, "at.key", "cam", "default")
+    wrong = pa.table({"default": ["soon"]})
+    with pytest.raises(IngestionError, match=r"at.key: .*'soon' in row 1"):
+        times_of(wrong, "at.key", "default", "default")
