@@ -99,7 +99,7 @@ class RetrievalGateSettings(BaseModel):
         "0.5 is what random items have. null: not checked.",
     )
     max_test_events: int = Field(
-        default=100_000,
+        default=30_000,
         ge=1,
         description="Test events ranked; from a larger log, a sample of this size.",
     )
