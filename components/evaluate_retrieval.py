@@ -232,7 +232,7 @@ def _model_figures(
     num_items, ranks = len(popularity), ranking.ranks
     means = {f"recall@{k}": recall_at(ranks, k) for k in CUTOFFS}
     means["ndcg@10"] = ndcg_at(ranks, 10)
-    means["mrr"] = reciprocal_ranks(ranks, num_items)
+    means["mrr"] = reciprocal_ranks(ranks)
     figures: dict[str, float | list[float]] = {}
     intervals = draws.intervals(np.stack(list(means.values()), axis=1))[0]
     for (name, values), interval in zip(means.items(), intervals, strict=True):

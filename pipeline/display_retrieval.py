@@ -25,7 +25,7 @@ _BIAS = {
 def figures_table(title: str, figures: dict, models: tuple, columns: tuple) -> Table:
     """Returns a table of figures with intervals, a row per model that was measured."""
     table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True, min_width=_longest(figures, models))
     for column in columns:
         table.add_column(column, justify="right")
     for model in models:
@@ -59,7 +59,7 @@ def show_retrieval(console: Console, figures: dict) -> None:
         "even), popularity (0.5 is random)",
         title_justify="left",
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True, min_width=_longest(figures, MODELS))
     for heading in _BIAS.values():
         table.add_column(heading, justify="right")
     for model in MODELS:
@@ -113,6 +113,11 @@ def show_candidates(console: Console, selection: dict) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _longest(figures: dict, models: tuple) -> int:
+    """Returns the width of the names of the models that were measured."""
+    return max((len(model) for model in models if model in figures), default=0)
 
 
 def _with_interval(row: dict, column: str) -> str:

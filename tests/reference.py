@@ -207,10 +207,10 @@ def softmax_slate(
 def rank_of_positive(scores: list[float], positive: int, seen: set[int]) -> float:
     """Returns how many unseen items stand above the positive, ties counted half.
 
-    A score that is not a number is below all others; an unknown positive is last.
+    A score that is not a number is below all others; an unknown positive is never found.
     """
     if positive < 0:
-        return float(len(scores))
+        return math.inf
     scores = [-math.inf if math.isnan(score) else score for score in scores]
     rank = 0.0
     for item, score in enumerate(scores):

@@ -93,7 +93,7 @@ class Ranking:
     """What one pass over a model's scores finds.
 
     Attributes:
-        ranks: [n] float64, of the held-out items; 0 is best.
+        ranks: [n] float64, of the held-out items; 0 is best, inf cannot be found.
         top: [n, k] int64, the best unseen items, best first; -1 where there are fewer.
     """
 
@@ -116,8 +116,9 @@ def rank_events(
     Args:
         scorer: gives the scores of all items for a chunk of `rows`.
         rows: [n] identifies the test events to `scorer`.
-        positives: [n] int64 held-out items; -1 (not in the catalogue) ranks last.
-            Where a score is NaN it counts as -inf, below all others.
+        positives: [n] int64 held-out items; -1 (not in the index) has the rank inf, a
+            miss at every cut-off. Where a score is NaN it counts as -inf, below all
+            others.
         seen: n arrays of items to leave out. A held-out item met before stays in for
             its rank, but not in the best k, which know nothing of what is held out.
         k: length of the lists; equal scores stand in the order of the items' rows. What
@@ -164,7 +165,7 @@ def _rank_chunk(
     above = np.count_nonzero(scores > own, axis=1)
     ties = np.count_nonzero(scores == own, axis=1)
     ties -= scores[events, own_place] == own[:, 0]  # with itself, unless it was seen
-    ranks = np.where(known, above + ties / 2, scores.shape[1])
+    ranks = np.where(known, above + ties / 2, np.inf)
     scores[out_rows, out_items] = -np.inf
     return Ranking(ranks, best_rows(scores, k))
 
@@ -222,14 +223,9 @@ def ndcg_at(ranks: np.ndarray, k: int) -> np.ndarray:
     return np.where(ranks < k, 1.0 / np.log2(ranks + 2.0), 0.0)
 
 
-def reciprocal_ranks(ranks: np.ndarray, num_items: int) -> np.ndarray:
-    """Returns [n] 1 / (rank + 1); 0 for a held-out item that was not ranked.
-
-    Args:
-        ranks: [n] of `rank_events`, which puts what is not in the index at `num_items`.
-        num_items: size of the index.
-    """
-    return np.where(ranks < num_items, 1.0 / (ranks + 1.0), 0.0)
+def reciprocal_ranks(ranks: np.ndarray) -> np.ndarray:
+    """Returns [n] 1 / (rank + 1); 0 for what is not in the index."""
+    return 1.0 / (ranks + 1.0)
 
 
 def bootstrap_interval(

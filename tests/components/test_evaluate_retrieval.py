@@ -81,7 +81,7 @@ def seen_by(log: TestLog, row: int) -> list[int]:
 def oracle_rank(row_scores: list[float], seen: set[int], target: int) -> float:
     """Ranks `target`, an item of the index, by a loop; -1 is not in the index."""
     if target < 0:
-        return float(NUM_CANDIDATES)
+        return math.inf
     own = row_scores[target]  # a held-out item met before stays in
     others = [i for i in range(NUM_CANDIDATES) if i != target and i not in seen]
     above = sum(row_scores[i] > own for i in others)
@@ -157,7 +157,7 @@ def oracle_means(ranks: list[float]) -> dict[str, float]:
         for k in (10, 50, 100)
     }
     gains = [1 / math.log2(rank + 2) if rank < 10 else 0.0 for rank in ranks]
-    inverse = [1 / (rank + 1) if rank < NUM_CANDIDATES else 0.0 for rank in ranks]
+    inverse = [1 / (rank + 1) for rank in ranks]
     means["ndcg@10"] = sum(gains) / len(ranks)
     means["mrr"] = sum(inverse) / len(ranks)
     return means
@@ -321,6 +321,17 @@ def test_model_that_recommends_nothing_has_no_percentile_and_is_refused():
         beat_popularity=False, max_popularity_percentile=1.0
     )
     assert not judge_retrieval(figures, settings, "toy", "last").passed
+
+
+def test_item_outside_a_short_index_is_missed_at_every_cutoff():
+    # It stood last in an index of 3, and so was within the top 10.
+    log = dataclasses.replace(LOG, candidates=CANDIDATES[:3])
+    nothing = np.zeros((len(LOG.is_test), 3))
+    figures = evaluate_retrieval(log, {"toy": lambda rows: nothing[rows]}, SETTINGS)
+    outside = figures["test"]["events_outside_index"] / figures["test"]["events"]
+    assert 0 < outside < 1
+    for k in (10, 50, 100):
+        assert figures["toy"][f"recall@{k}"] == pytest.approx(1 - outside)
 
 
 def test_users_without_history_are_counted_and_ranked():

@@ -34,9 +34,9 @@ SELECTION = {
 }
 
 
-def shown(**figures) -> list[str]:
+def shown(width: int = 160, /, **figures) -> list[str]:
     """Returns the lines printed, each with single spaces and without the frame."""
-    console = Console(file=io.StringIO(), width=160)
+    console = Console(file=io.StringIO(), width=width)
     show_figures(console, figures)
     lines = console.file.getvalue().translate(str.maketrans("│┃", "  ")).splitlines()
     return [" ".join(line.split()) for line in lines]
@@ -57,6 +57,12 @@ def test_every_measured_model_has_its_rows():
     assert any(line.startswith("Retrieval: 2,000 test events") for line in lines)
     assert any(line.startswith("1,234 of the test events") for line in lines)
     assert not any(line.startswith(("popularity ", "last_release")) for line in lines)
+
+
+def test_names_of_models_are_whole_on_a_narrow_terminal():
+    test = {"events": 1, "users": 1}
+    lines = shown(80, retrieval={"recent_popularity": ROW, "test": test})
+    assert sum(line.startswith("recent_popularity ") for line in lines) == 2
 
 
 def test_model_that_recommends_nothing_has_an_empty_cell():

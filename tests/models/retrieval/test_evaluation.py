@@ -43,10 +43,10 @@ def check_ranks(ranks_of):
     positives = [2, 2, 2, 0, 2, -1, 0]
     seen = [[], [1], [3, 3], [], [2, 1], [1], [3]]
     ranks = _ranked(ranks_of, scores, positives, seen)
-    np.testing.assert_array_equal(ranks, [1.5, 0.5, 1, 1.5, 0.5, 4, 2])
+    np.testing.assert_array_equal(ranks, [1.5, 0.5, 1, 1.5, 0.5, np.inf, 2])
 
 
-def _slow(ties=0.5, seen_out=True):
+def _slow(ties=0.5, seen_out=True, unknown=np.inf):
     """Returns the ranks written once more, with ties or seen items counted wrongly."""
 
     def ranks_of(scorer, rows, positives, seen):
@@ -58,7 +58,7 @@ def _slow(ties=0.5, seen_out=True):
                 others = [j for j in others if j not in items]
             rank = sum(scores[j] > scores[positive] for j in others)
             rank += ties * sum(scores[j] == scores[positive] for j in others)
-            ranks.append(rank if positive >= 0 else len(scores))
+            ranks.append(rank if positive >= 0 else unknown)
         return np.array(ranks)
 
     return ranks_of
@@ -79,6 +79,7 @@ WRONG_RANKS = {
     "ties pessimistic": _slow(ties=1),
     "seen not excluded": _slow(seen_out=False),
     "item met before ranks last": _met_before_is_out,
+    "unknown item is found at the end of a short list": _slow(unknown=4),
     "unknown item ranked as item 0": _positive_of_the_last_row,
 }
 
@@ -224,9 +225,9 @@ def check_ndcg(ndcg):
 
 
 def check_reciprocal_ranks(reciprocal):
-    """The last two of ten items: one ranked last, one not in the index."""
-    ranks = np.array([0, 0.5, 3, 9, 10])
-    np.testing.assert_allclose(reciprocal(ranks, 10), [1, 2 / 3, 1 / 4, 1 / 10, 0])
+    """The last one is not in the index."""
+    ranks = np.array([0, 0.5, 3, 9, np.inf])
+    np.testing.assert_allclose(reciprocal(ranks), [1, 2 / 3, 1 / 4, 1 / 10, 0])
 
 
 @pytest.mark.parametrize(
@@ -249,9 +250,9 @@ def test_measure_value(check, measure):
         (check_ndcg, lambda ranks, k: np.where(ranks < k, 1 / np.log2(ranks + 1.0), 0)),
         (check_ndcg, lambda ranks, k: np.where(ranks < k, 1 / np.log(ranks + 2), 0)),
         (check_ndcg, lambda ranks, k: 1 / np.log2(ranks + 2)),
-        (check_reciprocal_ranks, lambda ranks, n: 1 / np.maximum(ranks, 1)),
-        (check_reciprocal_ranks, lambda ranks, n: 1 / (ranks + 1)),
-        (check_reciprocal_ranks, lambda ranks, n: (ranks < 9) / (ranks + 1)),
+        (check_reciprocal_ranks, lambda ranks: 1 / np.maximum(ranks, 1)),
+        (check_reciprocal_ranks, lambda ranks: 1 / (np.minimum(ranks, 99) + 1)),
+        (check_reciprocal_ranks, lambda ranks: (ranks < 9) / (ranks + 1)),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero")
