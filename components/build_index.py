@@ -5,10 +5,13 @@ Also writes them for TensorBoard's projector, labelled with the items' titles.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
@@ -19,6 +22,7 @@ from components.embed_items import (
     BATCH,
     check_finite,
     embed_items,
+    iterate_vectors,
     load_shard,
     row_ranges,
     shard_files,
@@ -121,23 +125,32 @@ def read_vectors(uri: str) -> ItemVectors:
     )
 
 
-def write_projector(vectors: ItemVectors, catalog_uri: str, log_dir: str) -> None:
-    """Writes the vectors as a TensorBoard run with labels for the projector.
+def sample_vectors(uri: str, max_items: int = _MAX_PROJECTED) -> ItemVectors:
+    """Reads every n-th vector of an ItemIndex artifact, at most `max_items` of them."""
+    with FileSystems.open(FileSystems.join(uri, _IDS_FILE)) as handle:
+        item_ids = json.loads(handle.read())
+    every = max(1, -(-len(item_ids) // max_items))
+    parts = [
+        # The rows of this batch that are multiples of `every`.
+        np.array(vectors[-start % every :: every])
+        for start, vectors in iterate_vectors(uri)
+    ]
+    return ItemVectors(item_ids[::every], np.concatenate(parts))
 
-    The label of an item is its `title` where the items table has one, else its id. Of
-    more items than the projector can draw, every n-th is written.
+
+def write_projector(vectors: ItemVectors, catalog_uri: str, log_dir: str) -> None:
+    """Writes vectors as a TensorBoard run with labels for the projector.
+
+    The label of an item is its `title` where the items table has one, else its id.
     """
     logs = Path(log_dir)
     logs.mkdir(parents=True, exist_ok=True)
-    labels = item_titles(catalog_uri)
-    every = -(-len(vectors.item_ids) // _MAX_PROJECTED)
+    labels = item_titles(catalog_uri, vectors.item_ids)
     names = [
-        labels[item].replace("\t", " ").replace("\n", " ")
-        for item in vectors.item_ids[::every]
+        labels[item].replace("\t", " ").replace("\n", " ") for item in vectors.item_ids
     ]
     (logs / "labels.tsv").write_text("\n".join(names) + "\n")
-    shown = vectors.embeddings[::every]
-    np.savetxt(logs / "vectors.tsv", shown, fmt="%.5f", delimiter="\t")
+    np.savetxt(logs / "vectors.tsv", vectors.embeddings, fmt="%.5f", delimiter="\t")
     config = projector.ProjectorConfig()
     config.embeddings.add(
         tensor_name="item vectors",
@@ -150,11 +163,14 @@ def write_projector(vectors: ItemVectors, catalog_uri: str, log_dir: str) -> Non
         tf.summary.scalar("index/items", len(names), step=0)
 
 
-def item_titles(catalog_uri: str) -> dict[str, str]:
-    """Returns a name for each item: its title where there is one, else its id."""
-    table = pq.read_table(Path(catalog_uri) / ITEMS_TABLE)
-    item_ids = table.column(ITEM_ID).to_pylist()
-    if "title" not in table.column_names:
-        return {item: item for item in item_ids}
-    titles = table.column("title").to_pylist()
-    return {item: title or item for item, title in zip(item_ids, titles, strict=True)}
+def item_titles(catalog_uri: str, item_ids: Sequence[str]) -> dict[str, str]:
+    """Returns a name for each of some items: its title if there is one, else its id."""
+    names = {item: item for item in item_ids}
+    with FileSystems.open(FileSystems.join(catalog_uri, ITEMS_TABLE)) as handle:
+        file = pq.ParquetFile(handle)
+        if "title" not in file.schema_arrow.names:
+            return names
+        table = file.read(columns=[ITEM_ID, "title"])
+    wanted = pc.is_in(table.column(ITEM_ID), pa.array(item_ids, pa.string()))
+    rows = table.filter(wanted).to_pylist()
+    return names | {row[ITEM_ID]: row["title"] for row in rows if row["title"]}

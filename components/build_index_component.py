@@ -11,7 +11,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.artifacts import Catalog, ItemIndex
-from components.build_index import build_vectors, read_vectors, write_projector
+from components.build_index import build_vectors, sample_vectors, write_projector
 
 
 @component(use_beam=True)
@@ -28,9 +28,9 @@ def BuildIndex(
         catalog: the items that may be recommended.
         model: the retrieval model.
         index: receives the vectors.
-        projector: receives the same as a TensorBoard run.
+        projector: receives the same as a TensorBoard run, or a sample of them.
         beam_pipeline: given by TFX.
     """
     model_dir = path_utils.serving_model_path(model.uri)
     build_vectors(beam_pipeline, catalog.uri, model_dir, index.uri)
-    write_projector(read_vectors(index.uri), catalog.uri, projector.uri)
+    write_projector(sample_vectors(index.uri), catalog.uri, projector.uri)

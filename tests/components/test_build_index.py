@@ -15,6 +15,7 @@ from components.build_index import (
     item_titles,
     read_vectors,
     run_in_batches,
+    sample_vectors,
     write_projector,
     write_vectors,
 )
@@ -146,24 +147,42 @@ def test_vectors_of_many_shards_are_read_in_their_order(tmp_path, monkeypatch):
 def test_items_go_by_title_where_there_is_one(tmp_path):
     titles = pa.array(["Brazil", None, "", "Casablanca"])
     with_titles = write_catalog(tmp_path / "titles", title=titles)
-    assert item_titles(with_titles) == {
+    assert item_titles(with_titles, IDS) == {
         "b": "Brazil",
         "a": "a",
         "d": "d",
         "c": "Casablanca",
     }
+    assert item_titles(with_titles, ["c", "gone"]) == {
+        "c": "Casablanca",
+        "gone": "gone",
+    }
     without = write_catalog(tmp_path / "none")
-    assert item_titles(without) == {item: item for item in IDS}
+    assert item_titles(without, IDS) == {item: item for item in IDS}
 
 
-def test_projector_shows_no_more_than_it_can_draw(tmp_path, monkeypatch):
-    monkeypatch.setattr("components.build_index._MAX_PROJECTED", 3)
-    catalog = write_catalog(tmp_path / "catalog")
-    vectors = ItemVectors(list(IDS), np.eye(4, dtype=np.float32))
-    write_projector(vectors, catalog, str(tmp_path / "logs"))
-    assert (tmp_path / "logs" / "labels.tsv").read_text() == "b\nd\n"
-    shown = np.loadtxt(tmp_path / "logs" / "vectors.tsv")
-    np.testing.assert_array_equal(shown, np.eye(4)[::2])
+@pytest.mark.parametrize(
+    ("max_items", "rows"),
+    [
+        (11, range(11)),
+        (20, range(11)),
+        (10, [0, 2, 4, 6, 8, 10]),
+        (3, [0, 4, 8]),
+        (1, [0]),
+    ],
+)
+def test_sample_is_every_nth_vector_beside_its_item(
+    tmp_path, monkeypatch, max_items, rows
+):
+    monkeypatch.setattr("components.embed_items._ROWS_PER_SHARD", 1)
+    monkeypatch.setattr("components.embed_items._MAX_SHARDS", 4)
+    monkeypatch.setattr("components.embed_items.BATCH", 3)
+    ids = [f"i{row}" for row in range(11)]
+    embeddings = np.arange(22, dtype=np.float32).reshape(11, 2)
+    write_vectors(ItemVectors(ids, embeddings), str(tmp_path))
+    sample = sample_vectors(str(tmp_path), max_items)
+    assert sample.item_ids == [f"i{row}" for row in rows]
+    np.testing.assert_array_equal(sample.embeddings, embeddings[list(rows)])
 
 
 def test_projector_has_a_label_for_each_vector_whatever_is_in_a_title(tmp_path):
