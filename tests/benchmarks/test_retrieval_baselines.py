@@ -29,6 +29,8 @@ def check_history_weights(implementation):
     np.testing.assert_allclose(cut, [[0, 1, 0, 0, 1], [0] * 5, [0, 0, 1, 0, 0]])
     slow = implementation(HISTORIES, 5, last=2, half_life=2.0).toarray()
     np.testing.assert_allclose(slow[0], [0, 2**-0.5, 0, 0, 1], rtol=1e-6)
+    bent = implementation(HISTORIES, 5, half_life=2.0, is_hyperbolic=True).toarray()
+    np.testing.assert_allclose(bent[0], [0, 2 / 3, 0, 0.5, 1], rtol=1e-6)
 
 
 def test_history_weights():
@@ -38,13 +40,16 @@ def test_history_weights():
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda h, n, last=None, half_life=None: history_weights(
-            [items[::-1] for items in h], n, last, half_life
+        lambda h, n, last=None, **decay: history_weights(
+            [items[::-1] for items in h], n, last, **decay
         ),  # the oldest first
-        lambda h, n, last=None, half_life=None: history_weights(
-            [items[:last] for items in h], n, None, half_life
+        lambda h, n, last=None, **decay: history_weights(
+            [items[:last] for items in h], n, None, **decay
         ),  # keeps the oldest
-        lambda h, n, last=None, half_life=None: history_weights(h, n, last),
+        lambda h, n, last=None, **decay: history_weights(h, n, last),
+        lambda h, n, last=None, half_life=None, is_hyperbolic=False: history_weights(
+            h, n, last, half_life
+        ),
     ],
 )
 def test_checker_rejects_wrong_weights(wrong):
