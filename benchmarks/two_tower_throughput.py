@@ -21,8 +21,7 @@ import tensorflow_recommenders as tfrs  # isort: skip
 from benchmarks.command_line import finish, parsed_arguments, say
 from benchmarks.plot import Plot
 from benchmarks.result import Result, versions_of
-from benchmarks.training_batches import batches, feature_space
-from models.retrieval import trainer
+from benchmarks.training_batches import batches, feature_space, make_optimizer
 from models.retrieval.settings import RetrievalSettings
 from models.retrieval.two_tower import TwoTower
 from models.training_input import Batch
@@ -113,7 +112,7 @@ class Runner:
 def tandem(space, settings: RetrievalSettings) -> tf.keras.Model:
     """Returns the model as the trainer compiles it."""
     model = TwoTower(space, settings)
-    model.compile(trainer.make_optimizer(settings))
+    model.compile(make_optimizer(settings))
     return model
 
 
@@ -121,7 +120,7 @@ def without_correction(space, settings: RetrievalSettings) -> tf.keras.Model:
     """Returns the model that neither estimates nor corrects."""
     model = TwoTower(space, settings.model_copy(update={"sampling_correction": False}))
     model.frequency = lambda item_ids, training=False: None
-    model.compile(trainer.make_optimizer(settings))
+    model.compile(make_optimizer(settings))
     return model
 
 
@@ -156,7 +155,7 @@ def compared(scale: Scale, settings: RetrievalSettings) -> dict[str, Cost]:
             space, settings, tf.keras.optimizers.Adagrad(_ADAGRAD_RATE)
         ),
         "tfrs_same_optimizer": lambda: plain_tfrs(
-            space, settings, trainer.make_optimizer(settings)
+            space, settings, make_optimizer(settings)
         ),
     }
     runners = {}

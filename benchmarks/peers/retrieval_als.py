@@ -56,7 +56,7 @@ FULL = Als(
         alpha=[1.0, 5.0, 20.0],
         iterations=[15],
     ),
-    grid(last=[5, 10, 20, 50, None]),
+    grid(last=[10, 20, 50, None]) + grid(half_life=[2.0, 4.0, 8.0, 16.0, 32.0]),
 )
 QUICK = Als(
     grid(factors=[64], regularization=[1.0], alpha=[1.0, 5.0], iterations=[15]),

@@ -57,13 +57,16 @@ class Bpr:
 
 def _scorer(task: Task, model: BayesianPersonalizedRanking, reading: Setting) -> Scorer:
     factors, bias = model.item_factors[:, :-1], model.item_factors[:, -1]
-    histories = history_weights(task.histories, task.num_items, reading["last"])
+    weights = {name: reading[name] for name in reading.keys() & _WEIGHTS}
+    histories = history_weights(task.histories, task.num_items, **weights)
     users = fold_in(histories, factors, reading["scale"], reading["ridge"])
     return lambda places: users[places] @ factors.T + bias
 
 
-MEAN = grid(last=[5, 10, 20, 50, None], scale=[1.0, 2.0, 4.0], ridge=[None])
-SOLVED = grid(last=[20, 50, None], scale=[1.0, 4.0], ridge=[1.0])
+_WEIGHTS = {"last", "half_life"}
+MEAN = grid(last=[5, 10, 20, 50, None], scale=[0.5, 1.0, 2.0], ridge=[None])
+DECAY = grid(half_life=[2.0, 4.0, 8.0, 16.0], scale=[0.5, 1.0, 2.0], ridge=[None])
+SOLVED = grid(half_life=[4.0, 16.0], scale=[1.0, 4.0], ridge=[1.0])
 FULL = Bpr(
     grid(
         factors=[64, 128],
@@ -71,7 +74,7 @@ FULL = Bpr(
         regularization=[0.003, 0.01, 0.03],
     ),
     [50, 100, 200],
-    MEAN + SOLVED,
+    MEAN + DECAY + SOLVED,
 )
 QUICK = Bpr(
     grid(factors=[64], learning_rate=[0.05], regularization=[0.01]),

@@ -169,6 +169,14 @@ def check_fold_in(implementation):
     # The minimum of sum_h (u y_h - 1)^2 + w sum_i (u y_i)^2 + ridge |u|^2.
     gradient = own.T @ (own @ solved[0] - 1) + 3 / 5 * factors.T @ (factors @ solved[0])
     np.testing.assert_allclose(gradient + 0.5 * solved[0], 0, atol=1e-6)
+    uneven = history_weights(HISTORIES, 5, half_life=1.0)  # 1/4, 1/2 and 1
+    mean = implementation(uneven, factors, 1.0, None)
+    weight = np.array([0.25, 0.5, 1.0])
+    np.testing.assert_allclose(mean[0], weight @ own / weight.sum(), rtol=1e-6)
+    solved = implementation(uneven, factors, 1.0, 0.5)[0]
+    gradient = own.T @ (weight * (own @ solved - 1)) + 0.5 * solved
+    gradient += weight.sum() / 5 * factors.T @ (factors @ solved)
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
 
 def test_fold_in():
