@@ -65,7 +65,7 @@ class Scale:
 
 
 FULL = Scale(20_000, seeds=3, hashings=8)
-QUICK = Scale(11_000, seeds=1, hashings=1)
+QUICK = Scale(11_000, seeds=1, hashings=5)
 
 Curves = dict[Setting, list[float]]  # the error after each READ_EVERY steps
 
