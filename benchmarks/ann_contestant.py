@@ -21,7 +21,7 @@ from benchmarks.ann_world import World, recalls
 TARGET = 0.95
 # One-sided 95 %, so that what suffices here suffices for other queries too.
 _CONFIDENCE = 1.645
-_ROUNDS = 3
+_FINALISTS, _ROUNDS = 3, 3
 
 Setting = dict[str, Any]
 Search = Callable[[np.ndarray], np.ndarray]  # queries [Q, D] -> rows [Q, K]
@@ -157,8 +157,8 @@ def _fastest(
     searches: Sequence[Search],
     queries: np.ndarray,
 ) -> int:
-    """Measures the four quickest again, in turns; returns the place of the best."""
-    places = sorted(places, key=lambda n: -points[n].queries_per_second)[:4]
+    """Measures the quickest again, in turns; returns the place of the best."""
+    places = sorted(places, key=lambda n: -points[n].queries_per_second)[:_FINALISTS]
     seconds: dict[int, list[float]] = {place: [] for place in places}
     for _ in range(_ROUNDS):
         for place in places:

@@ -9,12 +9,12 @@ from benchmarks.ann_contestant import Search, Sweep, arguments, compete
 from benchmarks.ann_world import K
 from models.index import ExactIndex
 
-_BATCHES = (8, 32, 128)
+_BATCHES = (32, 128, 256)
 
 
 def sweeps(items: np.ndarray) -> Iterator[Sweep]:
     """Yields both, in batches of some sizes: the fastest counts."""
-    yield Sweep({"by": "numpy"}, [1], lambda _: _by_numpy(items, _BATCHES[1]), "effort")
+    yield Sweep({"by": "numpy"}, [1], lambda _: _by_numpy(items, _BATCHES[0]), "effort")
     index = ExactIndex(items)
     graph = tf.function(
         lambda queries: index.search(queries, K)[1],
