@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from models.preprocessing import TransformGraph
 from models.retrieval.callbacks import EvalRecall, FrequencyHistogram
-from models.retrieval.settings import RetrievalSettings
+from models.retrieval.settings import Optimizer, RetrievalSettings
 from models.retrieval.two_tower import Tensors, TwoTower
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
+from models.sparse_adamw import SparseAdamW
 from models.training_input import transformed_batches
 from models.training_log import StepMetrics
 from schemas.features import FeatureCatalog, Side
@@ -83,14 +84,19 @@ def fit(
     """
     tf.keras.utils.set_random_seed(settings.seed)
     model = TwoTower(transform.space, settings)
-    model.compile(
-        tf.keras.optimizers.AdamW(settings.learning_rate, settings.weight_decay)
-    )
+    model.compile(make_optimizer(settings))
     batches = transformed_batches(
         files, transform, settings.batch_size, shuffle_seed=settings.seed
     )
     model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     return model
+
+
+def make_optimizer(settings: RetrievalSettings) -> tf.keras.optimizers.Optimizer:
+    """Returns the optimizer that the settings name."""
+    if settings.optimizer is Optimizer.SPARSE_ADAMW:
+        return SparseAdamW(settings.learning_rate, settings.weight_decay)
+    return tf.keras.optimizers.AdamW(settings.learning_rate, settings.weight_decay)
 
 
 class RetrievalModule(tf.Module):

@@ -15,9 +15,10 @@ import tensorflow_recommenders as tfrs
 from models.feature_space import FeatureSpace
 from models.layers.feature_embedding import FeatureEmbedding
 from models.layers.history import RecencyWeightedMean, last_item
+from models.layers.history_encoder import HistoryAttention, HistoryGru
 from models.losses.frequency import StreamingFrequencyEstimator
 from models.losses.softmax import in_batch_softmax_loss
-from models.retrieval.settings import RetrievalSettings
+from models.retrieval.settings import HistoryEncoder, RetrievalSettings
 from schemas.features import ITEM_ID, REWARD
 
 Tensors = dict[str, tf.Tensor]
@@ -46,6 +47,7 @@ class TwoTower(tfrs.Model):
         self.item_embedding = FeatureEmbedding(self._item_fields, dim, name="item")
         self.user_embedding = FeatureEmbedding(self._user_fields, dim, name="user")
         self.history_mean = RecencyWeightedMean(space.history_length)
+        self.history_encoder = make_history_encoder(settings, space.history_length)
         self.dropout = tf.keras.layers.Dropout(settings.dropout)
         # One gain per dimension: how much the whole history counts, and how much the
         # latest item.
@@ -71,6 +73,8 @@ class TwoTower(tfrs.Model):
         newest = self.item_embedding.lookup(_ITEM_ID_FIELD, last_item(history))
         vector = self.bias + self.mean_gain * self.history_mean(items, history)
         vector += self.last_gain * newest
+        if self.history_encoder is not None:
+            vector += self.history_encoder(items, history)
         if self._user_fields:
             features = [query[field.name] for field in self._user_fields]
             vector += tf.reduce_sum(self.user_embedding(features), axis=-2)
@@ -102,3 +106,16 @@ class TwoTower(tfrs.Model):
                 else None
             ),
         )
+
+
+def make_history_encoder(
+    settings: RetrievalSettings, history_length: int
+) -> tf.keras.layers.Layer | None:
+    """Returns what reads the order of a history, None where the mean is all."""
+    if settings.history_encoder is HistoryEncoder.ATTENTION:
+        return HistoryAttention(
+            history_length, settings.attention_blocks, name="history_attention"
+        )
+    if settings.history_encoder is HistoryEncoder.GRU:
+        return HistoryGru(name="history_gru")
+    return None
