@@ -23,6 +23,8 @@ from models.retrieval.settings import RetrievalSettings
 
 INGEST, TRANSFORM, TRAIN = "IngestEvents", "Transform", "Trainer.retrieval"
 SPLITS = ("train", "eval", "test")
+# TFX puts the ranker's trainer first, and nobody asks for its model here.
+OVERRIDES = ("ranking.max_epochs=1",)
 # Enough for a look at the machinery, not for a good model.
 QUICK_SETTINGS = ("retrieval.max_epochs=3",)
 
@@ -137,7 +139,7 @@ def main() -> None:
 
     from pipeline.config import load_config
 
-    config = load_config(name, QUICK_SETTINGS if is_quick else ())
+    config = load_config(name, OVERRIDES + (QUICK_SETTINGS if is_quick else ()))
     if not is_quick:
         check_defaults(name, config.retrieval)
     folders = run_through(config, Path(root), TRAIN)
