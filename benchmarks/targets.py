@@ -49,6 +49,12 @@ ERROR_AT = {
 }
 MOMENTS = ("_t1000", "_t5000", "", "_t11000", "_t15000", "_after_switch")
 
+# Whom the two towers race; Tandem's recall less theirs should be above 0.
+RETRIEVAL_PEERS = (
+    *("popularity", "recent_popularity", "item_knn", "item_knn_decay"),
+    *("ease", "ease_decay", "implicit_als", "implicit_bpr", "sasrec", "tfrs_tutorial"),
+)
+
 TARGETS: dict[str, dict[str, Target]] = {
     "frequency_estimator": {
         f"{key}{moment}": Target(near=error)
@@ -63,5 +69,24 @@ TARGETS: dict[str, dict[str, Target]] = {
         "growth_10x": Target(at_most=11),
         "peak_rss_gib": Target(at_most=4),
         "wall_ratio_two_workers": Target(above=1),
+    },
+    "retrieval_peers": {
+        "recall@10_tandem_1m": Target(at_least=0.26),
+        "recall@100_tandem_1m": Target(at_least=0.65),
+        **{
+            f"recall@{cutoff}_tandem_minus_{peer}_{size}": Target(above=0)
+            for size in ("100k", "1m")
+            for cutoff in (10, 100)
+            for peer in RETRIEVAL_PEERS
+        },
+    },
+    "sampling_correction": {
+        f"recall@{cutoff}_corrected_min_gain": Target(above=0)
+        for cutoff in (10, 50, 100)
+    },
+    "two_tower_throughput": {
+        "ratio_to_tfrs": Target(above=1),
+        "correction_overhead": Target(at_most=0.05),
+        "growth_vocabulary_1000x": Target(at_most=1.5),
     },
 }
