@@ -37,12 +37,6 @@ def stop_at_others(*tensors):
     return tuple(out)
 
 
-def in_the_replicas_order(*tensors):
-    """Gathers without putting a replica's own rows first."""
-    context = tf.distribute.get_replica_context()
-    return tuple(context.all_gather(tensor, axis=0) for tensor in tensors)
-
-
 @dataclasses.dataclass(frozen=True)
 class Way:
     """How a step sees the other replicas' rows."""
@@ -54,9 +48,7 @@ class Way:
 
 WAYS = {
     "ours": Way(),
-    "negatives of its own rows": Way(gather=lambda *tensors: tensors),
     "no gradient to others' rows": Way(gather=stop_at_others),
-    "own rows not first": Way(gather=in_the_replicas_order),
     "mean over its own rows": Way(count_rows=lambda rows: tf.shape(rows)[0]),
     "counts its own rows": Way(estimator=CountsOwnRows),
 }
