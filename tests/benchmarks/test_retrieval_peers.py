@@ -6,6 +6,7 @@ import pytest
 from benchmarks import retrieval_peers
 from benchmarks.retrieval_contest import Outcome
 from benchmarks.retrieval_peers import Bench, figures, plot
+from benchmarks.targets import RETRIEVAL_PEERS
 from tests.benchmarks.retrieval_world import small_contest
 
 
@@ -118,6 +119,11 @@ def test_an_outcome_is_not_kept_where_the_run_failed(bench):
     with pytest.raises(RuntimeError):
         bench._kept("ease", "one", fails)
     assert bench._kept("ease", "one", outcome([7.0]).save).ranks.tolist() == [7.0]
+
+
+def test_every_contender_of_a_full_run_has_its_targets():
+    contenders = {*retrieval_peers.baselines(is_quick=False), *retrieval_peers.PEERS}
+    assert contenders == set(RETRIEVAL_PEERS)
 
 
 def test_baselines_of_a_quick_run_compete(bench):
