@@ -50,22 +50,39 @@ def feature_space(num_items: int) -> FeatureSpace:
 
 
 def batches(
-    space: FeatureSpace, batch_size: int, num_batches: int, seed: int = 0
+    space: FeatureSpace,
+    batch_size: int,
+    num_batches: int,
+    num_active: int | None = None,
+    seed: int = 0,
 ) -> list[Batch]:
-    """Returns batches as `training_input.transformed_batches` gives them."""
+    """Returns batches as `training_input.transformed_batches` gives them.
+
+    Args:
+        space: the features.
+        batch_size: rows of a batch.
+        num_batches: how many.
+        num_active: only so many items ever occur, spread evenly over the vocabulary, so
+            that a batch touches as many rows of a table whatever its size; None: all.
+        seed: seeds all draws.
+    """
     rng = np.random.default_rng(seed)
-    return [_batch(space, batch_size, rng) for _ in range(num_batches)]
+    return [_batch(space, batch_size, num_active, rng) for _ in range(num_batches)]
 
 
-def _batch(space: FeatureSpace, size: int, rng: np.random.Generator) -> Batch:
+def _batch(
+    space: FeatureSpace, size: int, num_active: int | None, rng: np.random.Generator
+) -> Batch:
     first_known = 1 + CATALOG.id_hash_buckets
-    num_items = space.item_id.num_ids - first_known
+    num_items = num_active or space.item_id.num_ids - first_known
+    stride = (space.item_id.num_ids - first_known) // num_items
 
     def items(*shape: int) -> np.ndarray:
         # The inverse of a power law's cumulative share, from 1 to the vocabulary's end.
         span = num_items ** (1 - _EXPONENT) - 1
         rank = (1 + rng.random(shape) * span) ** (1 / (1 - _EXPONENT))
-        return first_known + np.minimum(rank.astype(np.int64) - 1, num_items - 1)
+        place = np.minimum(rank.astype(np.int64) - 1, num_items - 1)
+        return first_known + stride * place
 
     history = items(size, HISTORY_LENGTH)
     lengths = rng.integers(0, HISTORY_LENGTH + 1, size=[size, 1])

@@ -59,7 +59,7 @@ QUICK = Scale(
     steps=5,
     turns=3,
     batch_sizes=(256, 2048),
-    vocabularies=(1_000, 1_000_000),
+    vocabularies=(2_000, 2_000_000),
     grown_dim=16,
 )
 
@@ -179,13 +179,16 @@ def by_batch_size(scale: Scale, settings: RetrievalSettings) -> dict[int, Cost]:
 
 
 def by_vocabulary(scale: Scale, settings: RetrievalSettings) -> dict[int, Cost]:
-    """Returns the cost of Tandem's step by the size of the vocabulary."""
+    """Returns the cost of Tandem's step by the size of the vocabulary.
+
+    The batches are alike: the items that occur are as many, and as far apart as can be.
+    """
     settings = settings.model_copy(update={"embedding_dim": scale.grown_dim})
     runners = {}
     for size in scale.vocabularies:
         say(f"tracing a vocabulary of {size:,}")
         space = feature_space(size)
-        data = batches(space, scale.batch_size, _MEMORY_BATCHES)
+        data = batches(space, scale.batch_size, _MEMORY_BATCHES, scale.vocabularies[0])
         runners[size] = Runner(tandem(space, settings), data)
     take_turns(list(runners.values()), scale)
     return {size: runner.cost for size, runner in runners.items()}
@@ -199,7 +202,8 @@ def tfrs_growth(scale: Scale, settings: RetrievalSettings) -> dict[int, Cost]:
         say(f"tracing TFRS on a vocabulary of {size:,}")
         space = feature_space(size)
         model = plain_tfrs(space, settings, keras_adamw(settings))
-        runners[size] = Runner(model, batches(space, scale.batch_size, 2))
+        data = batches(space, scale.batch_size, 2, scale.vocabularies[0])
+        runners[size] = Runner(model, data)
     take_turns(list(runners.values()), dataclasses.replace(scale, steps=4, turns=3))
     return {size: runner.cost for size, runner in runners.items()}
 

@@ -46,6 +46,18 @@ def test_head_items_repeat_in_a_batch_of_any_vocabulary():
         assert len(counts) > 200
 
 
+def test_active_items_are_as_many_in_a_vocabulary_of_any_size():
+    def distinct(num_items):
+        space = feature_space(num_items)
+        ((features, _),) = batches(space, 512, 1, num_active=300)
+        ids = features[space.history_name].numpy()
+        return np.unique(ids[ids > 0])
+
+    small, large = distinct(300), distinct(30_000)
+    assert len(small) == len(large)
+    assert large.max() - large.min() > 25_000
+
+
 def test_plain_tfrs_has_the_same_loss_where_nothing_is_corrected():
     # Distinct positives and no masking leave the plain in-batch softmax; TFRS sums it.
     settings = RetrievalSettings(
