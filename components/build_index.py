@@ -17,6 +17,7 @@ import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
 from tensorboard.plugins import projector
 
+from components.beam_data_plane import send_whole_buffers
 from components.catalog_files import ITEMS_EXAMPLES, ITEMS_TABLE
 from components.embed_items import (
     BATCH,
@@ -59,6 +60,7 @@ def build_vectors(
         ValueError: if the catalogue is empty, or a vector is not finite.
     """
     item_ids = _item_ids(catalog_uri)
+    send_whole_buffers()
     files = embed_items(
         pipeline, catalog_uri, retrieval_model_dir, index_uri, len(item_ids)
     )

@@ -16,6 +16,7 @@ import pyarrow as pa
 from apache_beam.io.filesystem import FileMetadata
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.beam_data_plane import send_whole_buffers
 from components.comparison import Comparisons, Kind
 from components.distribution_distance import Rows, compare
 from components.feature_statistics import (
@@ -72,6 +73,7 @@ def compare_log(
     served = match_serving_examples(settings) if settings.skew else []
     sampled = sampled_splits(settings, days)
     if days or served or sampled:
+        send_whole_buffers()
         try:
             with pipeline:
                 if days:

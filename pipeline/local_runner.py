@@ -15,6 +15,7 @@ from tfx import v1 as tfx
 from tfx.dsl.compiler import constants
 from tfx.orchestration.portable import runtime_parameter_utils
 
+from components.beam_data_plane import send_whole_buffers
 from components.candidate_selection import candidates_fingerprint
 from components.gate import GateResult
 from components.ingestion.replay import REPLAYED_FILES
@@ -91,6 +92,7 @@ def run_pipeline(
             last_release_strategy=LastReleaseStrategy,
         ),
     )
+    send_whole_buffers()
     with library_log(layout.log):
         _Runner(run_id, on_stage).run(pipeline)
     stages = read_run(str(layout.metadata), run_id)

@@ -13,6 +13,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import AsSingleton
 
+from components.beam_data_plane import send_whole_buffers
 from components.ingestion import output
 from components.ingestion.blocks import split_file
 from components.ingestion.errors import IngestionError
@@ -51,6 +52,7 @@ def ingest(
         IngestionError: for what the user can mend, and if the accounts do not add up.
     """
     plan = make_plan(settings, catalog, outputs)
+    send_whole_buffers()
     try:
         with pipeline:
             build(pipeline, plan)

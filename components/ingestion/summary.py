@@ -15,6 +15,11 @@ _SEPARATOR = "\0"
 EXAMPLES = ("interactions", "impressions")
 KINDS = ("read", "accepted", "duplicates", "dead_letters")
 
+_DEFECT = (
+    "This is a defect of the ingestion or of its runner, not of the data; nothing was "
+    "published."
+)
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -215,15 +220,13 @@ def check_accounts(summary: Summary) -> None:
         in_spans = sum(span.read for span in source.spans.values())
         if in_spans != source.read:
             raise IngestionError(
-                f"the spans of `{table}` hold {in_spans} of {source.read} records. This "
-                "is a defect of the ingestion, not of the data; nothing was published."
+                f"the spans of `{table}` hold {in_spans} of {source.read} records. {_DEFECT}"
             )
         refused = sum(reason.count for reason in source.reasons)
         if refused != source.dead_letters:
             raise IngestionError(
                 f"the reasons of `{table}` explain {refused} of "
-                f"{source.dead_letters} dead letters. This is a defect of the "
-                "ingestion, not of the data; nothing was published."
+                f"{source.dead_letters} dead letters. {_DEFECT}"
             )
     events = summary.sources["events"]
     if events.read == 0:
@@ -235,8 +238,7 @@ def check_accounts(summary: Summary) -> None:
     if sum(summary.events.values()) != kept:
         raise IngestionError(
             f"{kept} events were kept, but the splits hold "
-            f"{sum(summary.events.values())}. This is a defect of the ingestion, not of "
-            "the data; nothing was published."
+            f"{sum(summary.events.values())}. {_DEFECT}"
         )
 
 
@@ -246,6 +248,5 @@ def _check_balance(what: str, counts: SpanCounts) -> None:
         raise IngestionError(
             f"the accounts of {what} do not add up: read {counts.read}, accepted "
             f"{counts.accepted} + duplicates {counts.duplicates} + dead letters "
-            f"{counts.dead_letters} = {accounted}. This is a defect of the ingestion, "
-            "not of the data; nothing was published."
+            f"{counts.dead_letters} = {accounted}. {_DEFECT}"
         )
