@@ -14,7 +14,8 @@ _MARK = r"(?P<begin><!-- results: (?P<name>\w+) -->).*?(?P<end><!-- end -->)"
 def with_tables(text: str, results: Path = RESULTS) -> str:
     """Returns the page with tables and links to plots made anew from results' files.
 
-    They stand between `<!-- results: NAME -->` and `<!-- end -->`.
+    They stand between `<!-- results: NAME -->` and `<!-- end -->`; where there is no
+    result on file, the page says so.
 
     Raises:
         ValueError: if a result is of a quick run, which is no measurement to show.
@@ -22,6 +23,8 @@ def with_tables(text: str, results: Path = RESULTS) -> str:
 
     def shown(found: re.Match[str]) -> str:
         result = _full_result(found["name"], results)
+        if result is None:
+            return f"{found['begin']}\nNo full run is on file.\n{found['end']}"
         links = [
             f"![{plot.title}]({PLOTS.name}/{_file_name(result, plot)})\n"
             for plot in plots_of(result)
@@ -38,7 +41,7 @@ def drawn_plots(text: str, results: Path = RESULTS) -> dict[str, str]:
         _file_name(result, plot): drawn(plot)
         for found in re.finditer(_MARK, text, flags=re.DOTALL)
         for result in [_full_result(found["name"], results)]
-        for plot in plots_of(result)
+        for plot in (plots_of(result) if result else [])
     }
 
 
@@ -51,7 +54,9 @@ def _file_name(result: Result, plot: Plot) -> str:
     return f"{result.name}_{plot.name}.svg"
 
 
-def _full_result(name: str, results: Path) -> Result:
+def _full_result(name: str, results: Path) -> Result | None:
+    if not (results / f"{name}.json").exists():
+        return None
     result = read_result(name, results)
     if result.data.get("quick"):
         raise ValueError(

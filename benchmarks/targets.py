@@ -56,6 +56,12 @@ RETRIEVAL_PEERS = (
 )
 
 TARGETS: dict[str, dict[str, Target]] = {
+    "ann_index": {
+        "recall@100": Target(at_least=0.95),
+        "speedup_over_exact": Target(at_least=15),
+        "ratio_to_hnswlib": Target(above=1),
+        "ratio_to_faiss": Target(above=1),
+    },
     "frequency_estimator": {
         f"{key}{moment}": Target(near=error)
         for key, errors in ERROR_AT.items()
