@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from benchmarks.ann_contestant import TARGET
 from benchmarks.ann_world import DIM, ITEMS_PER_CLUSTER, NUM_QUERIES, K, World
 from benchmarks.command_line import finish, parsed_arguments, say
-from benchmarks.result import Result, versions_of
+from benchmarks.result import Result, medians, spreads, versions_of
 
 ROOT = Path(__file__).parents[1]
 PEER_PINS = {"hnswlib": "hnswlib==0.8.0", "faiss": "faiss-cpu==1.15.1"}
@@ -171,10 +170,8 @@ def main() -> int:
     ours = versions_of("scann", "tensorflow", "numpy")
     result = Result(
         name="ann_index",
-        figures={key: statistics.median(each) for key, each in values.items()},
-        intervals={
-            key: (min(each), max(each)) for key, each in values.items() if len(each) > 1
-        },
+        figures=medians(values),
+        intervals=spreads(values),
         versions={"python": platform.python_version(), **ours, **peers},
         data={
             "items": num_items,

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schemas.events import DAY_MS, MINUTE_MS
+
 BAD_SHARE, COPY_SHARE = 0.03, 0.01
 FILE_RECORDS = 250_000
 _LEAST_FILES = 4
 _ROW_GROUP = 50_000
 _FIRST_MS = 1_767_225_600_000  # 2026-01-01
 _DAYS = 30
-_MINUTE = 60_000
-_DAY_MS = 24 * 60 * _MINUTE
 _CATEGORIES, _TAGS, _COUNTRIES = 30, 200, 40
 
 EVENTS = pa.schema(
@@ -126,7 +126,7 @@ def _good_events(
 ) -> pa.Table:
     """Returns `size` well-formed events of one file, in the order of time."""
     num_requests = size // 5 + 10  # each has 6.5 impressions on average
-    span = _DAYS * _DAY_MS // shape.files
+    span = _DAYS * DAY_MS // shape.files
     moments = np.sort(chance.integers(0, span, num_requests)) + file * span + _FIRST_MS
     users = _skewed(chance, num_requests, shape.users, 2.0)
     request = np.repeat(np.arange(num_requests), chance.integers(3, 11, num_requests))
@@ -174,11 +174,11 @@ def _good_events(
 
 def _delays(chance: np.random.Generator, size: int) -> np.ndarray:
     """Returns ms from impression to response: most short, some late, a few early."""
-    delay = chance.exponential(1.5 * _MINUTE, size)
+    delay = chance.exponential(1.5 * MINUTE_MS, size)
     kind = chance.random(size)
-    late = _MINUTE * chance.uniform(10, 60, size)
+    late = MINUTE_MS * chance.uniform(10, 60, size)
     delay = np.where(kind < 0.08, late, delay)
-    return np.where(kind > 0.995, -chance.uniform(1, _MINUTE, size), delay).astype(
+    return np.where(kind > 0.995, -chance.uniform(1, MINUTE_MS, size), delay).astype(
         np.int64
     )
 

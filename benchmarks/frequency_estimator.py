@@ -9,7 +9,6 @@ it hashes; beside it plain loops with random buckets, on the same batches.
 
 import dataclasses
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ import tensorflow as tf
 from benchmarks.command_line import finish, parsed_arguments, say
 from benchmarks.frequency_loops import LoopEstimator
 from benchmarks.plot import Plot
-from benchmarks.result import Result, versions_of
+from benchmarks.result import Result, medians, spreads, versions_of
 from benchmarks.targets import MOMENTS
 from models.losses.frequency import StreamingFrequencyEstimator
 
@@ -234,18 +233,11 @@ def main() -> int:
         loops.append(loop_curves(SETTINGS, scale.last_step, seed))
         say(f"seed {seed}, plain loops: {time.monotonic() - begin:.0f} s")
     found = figures(runs)
-    beside = {
-        key: round(statistics.median(values), 4)
-        for key, values in figures(loops).items()
-    }
+    beside = {key: round(median, 4) for key, median in medians(figures(loops)).items()}
     result = Result(
         name="frequency_estimator",
-        figures={key: statistics.median(values) for key, values in found.items()},
-        intervals={
-            key: (min(values), max(values))
-            for key, values in found.items()
-            if len(values) > 1
-        },
+        figures=medians(found),
+        intervals=spreads(found),
         versions={
             "python": platform.python_version(),
             **versions_of("numpy", "tensorflow"),

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import platform
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from benchmarks.command_line import finish, parsed_arguments, say
 from benchmarks.event_log import BAD_SHARE, COPY_SHARE, LogShape, write_log
 from benchmarks.ingest_rows import digests
 from benchmarks.measure import Cost, run_measured
-from benchmarks.result import Result, versions_of
+from benchmarks.result import Result, medians, spreads, versions_of
 
 ROOT = Path(__file__).parents[1]
 SHARED_PINS = ("numpy", "google-crc32c", "isal")  # the same as in Tandem's environment
@@ -282,12 +281,8 @@ def main() -> int:
     shape = LogShape(scale.main)
     result = Result(
         name="ingest",
-        figures={key: statistics.median(values) for key, values in found.items()},
-        intervals={
-            key: (min(values), max(values))
-            for key, values in found.items()
-            if len(values) > 1
-        },
+        figures=medians(found),
+        intervals=spreads(found),
         versions={"python": platform.python_version(), **versions},
         data={
             "records": dataclasses.asdict(scale),

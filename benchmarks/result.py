@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import json
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,20 @@ def write_result(result: Result, folder: Path = RESULTS) -> Path:
 def read_result(name: str, folder: Path = RESULTS) -> Result:
     """Reads what `write_result` wrote."""
     return Result.model_validate_json((folder / f"{name}.json").read_text())
+
+
+def medians(found: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Returns the median of each figure's repeats."""
+    return {key: statistics.median(values) for key, values in found.items()}
+
+
+def spreads(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """Returns the least and the greatest of each figure that was measured again."""
+    return {
+        key: (min(values), max(values))
+        for key, values in found.items()
+        if len(values) > 1
+    }
 
 
 def versions_of(*packages: str) -> dict[str, str]:

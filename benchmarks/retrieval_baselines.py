@@ -5,6 +5,7 @@ newest weighs 1 and an item `half_life` places older half as much, be it exponen
 hyperbolic, which forgets the recent faster and the old slower.
 """
 
+import abc
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,8 +15,7 @@ import scipy.sparse
 from benchmarks.retrieval_contest import Setting, grid
 from benchmarks.retrieval_data import Task
 from models.retrieval.evaluation import Interactions, Scorer, popularity_scores
-
-_MS_PER_DAY = 86_400_000
+from schemas.events import DAY_MS
 
 
 def history_weights(
@@ -86,7 +86,7 @@ class RecentPopularity:
 
     def learn(self, task: Task, setting: Setting) -> Scorer:
         train = task.train
-        age = (train.timestamps[-1] - train.timestamps) / _MS_PER_DAY
+        age = (train.timestamps[-1] - train.timestamps) / DAY_MS
         weights = 2.0 ** (-age / setting["half_life_days"])
         return _same_for_all(np.bincount(train.items, weights, task.num_items))
 
@@ -95,7 +95,7 @@ def _same_for_all(scores: np.ndarray) -> Scorer:
     return lambda places: np.broadcast_to(scores, (len(places), len(scores)))
 
 
-class Linear:
+class Linear(abc.ABC):
     """score = weights of the history @ matrix between items, learnt without order."""
 
     def __init__(self, learning: Sequence[Setting], reading: Sequence[Setting]):
@@ -118,9 +118,9 @@ class Linear:
         # BLAS on a dense copy is several times as fast as SciPy's sparse product.
         return lambda places: weights[places].toarray() @ matrix
 
+    @abc.abstractmethod
     def matrix(self, task: Task, **learning) -> np.ndarray:
         """Returns [items, items] float32: what an item says for each other."""
-        raise NotImplementedError
 
 
 class ItemKnn(Linear):

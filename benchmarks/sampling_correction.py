@@ -28,7 +28,6 @@ from benchmarks.command_line import finish, parsed_arguments, say
 from benchmarks.plot import Plot
 from benchmarks.power_law_world import World
 from benchmarks.result import Result, versions_of
-from benchmarks.training_batches import make_optimizer
 from models.retrieval import trainer
 from models.retrieval.settings import RetrievalSettings
 from models.retrieval.two_tower import TwoTower
@@ -69,7 +68,7 @@ def train_on_world(world: World, scale: Scale, settings: RetrievalSettings) -> H
     cut = round(scale.events * (1 - _PEEKED_SHARE))
     tf.keras.utils.set_random_seed(settings.seed)
     model = TwoTower(power_law_world.feature_space(world), settings)
-    model.compile(make_optimizer(settings))
+    model.compile(trainer.make_optimizer(settings))
     rows = _world_rows(contexts[:cut], items[:cut])
     batches = rows.shuffle(cut, seed=settings.seed).batch(
         settings.batch_size, drop_remainder=True

@@ -8,8 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from models.feature_space import FeatureSpace
-from models.retrieval.settings import RetrievalSettings
-from models.sparse_adamw import SparseAdamW
 from models.training_input import Batch
 from schemas.features import (
     ITEM_ID,
@@ -35,11 +33,6 @@ CATALOG = FeatureCatalog(
         Feature(name="release_year", kind=FeatureKind.NUMERIC),
     ),
 )
-
-
-def make_optimizer(settings: RetrievalSettings) -> tf.keras.optimizers.Optimizer:
-    """Returns what the trainer compiles the two towers with."""
-    return SparseAdamW(settings.learning_rate, settings.weight_decay)
 
 
 def feature_space(num_items: int) -> FeatureSpace:

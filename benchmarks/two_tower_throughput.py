@@ -20,9 +20,10 @@ import tensorflow_recommenders as tfrs  # isort: skip
 
 from benchmarks.command_line import finish, parsed_arguments, say
 from benchmarks.plot import Plot
-from benchmarks.result import Result, versions_of
-from benchmarks.training_batches import batches, feature_space, make_optimizer
-from models.retrieval.settings import RetrievalSettings
+from benchmarks.result import Result, medians, spreads, versions_of
+from benchmarks.training_batches import batches, feature_space
+from models.retrieval.settings import Optimizer, RetrievalSettings
+from models.retrieval.trainer import make_optimizer
 from models.retrieval.two_tower import TwoTower
 from models.training_input import Batch
 
@@ -292,7 +293,7 @@ def main() -> int:
     begin = time.monotonic()
     scale = QUICK if arguments.quick else FULL
     tf.keras.utils.set_random_seed(arguments.seed)
-    settings = RetrievalSettings()
+    settings = RetrievalSettings(optimizer=Optimizer.SPARSE_ADAMW)
     found = figures(
         compared(scale, settings.model_copy(update={"batch_size": scale.batch_size})),
         by_batch_size(scale, settings),
@@ -302,8 +303,8 @@ def main() -> int:
     )
     result = Result(
         name="two_tower_throughput",
-        figures={key: statistics.median(values) for key, values in found.items()},
-        intervals={key: (min(values), max(values)) for key, values in found.items()},
+        figures=medians(found),
+        intervals=spreads(found),
         versions={
             "python": platform.python_version(),
             **versions_of("tensorflow", "tf-keras", "tensorflow-recommenders"),

@@ -113,14 +113,18 @@ def _write_ids(item_ids: list[str], uri: str) -> None:
     output.write_text(FileSystems.join(uri, _IDS_FILE), json.dumps(item_ids))
 
 
+def _read_ids(uri: str) -> list[str]:
+    with FileSystems.open(FileSystems.join(uri, _IDS_FILE)) as handle:
+        return json.loads(handle.read())
+
+
 def read_vectors(uri: str) -> ItemVectors:
     """Reads the vectors of an ItemIndex artifact.
 
     A local index of one file is mapped, not read. `embed_items.iterate_vectors` gives
     any index batch by batch.
     """
-    with FileSystems.open(FileSystems.join(uri, _IDS_FILE)) as handle:
-        item_ids = json.loads(handle.read())
+    item_ids = _read_ids(uri)
     shards = [load_shard(file) for file in shard_files(uri)]
     return ItemVectors(
         item_ids, shards[0] if len(shards) == 1 else np.concatenate(shards)
@@ -129,8 +133,7 @@ def read_vectors(uri: str) -> ItemVectors:
 
 def sample_vectors(uri: str, max_items: int = _MAX_PROJECTED) -> ItemVectors:
     """Reads every n-th vector of an ItemIndex artifact, at most `max_items` of them."""
-    with FileSystems.open(FileSystems.join(uri, _IDS_FILE)) as handle:
-        item_ids = json.loads(handle.read())
+    item_ids = _read_ids(uri)
     every = max(1, -(-len(item_ids) // max_items))
     parts = [
         # The rows of this batch that are multiples of `every`.

@@ -31,7 +31,7 @@ from components.ingestion.errors import IngestionError
 from components.ingestion.output import OutputPaths
 from components.ingestion.pipeline import ingest
 from components.ingestion.settings import DataSettings
-from schemas.events import SPLITS
+from schemas.events import DAY_MS, SPLITS
 from schemas.features import (
     EVENT_ID,
     EVENT_TYPE,
@@ -53,7 +53,7 @@ from schemas.features import (
 
 MAX_DOMAIN_SIZE = 100  # a feature with more values is taken to be open-ended
 _SLACK = 0.95  # of the share of rows that have a feature: the least to expect
-_YEAR_MS = 366 * 24 * 3600 * 1000
+_YEAR_MS = 366 * DAY_MS
 _REQUIRED = "presence { min_fraction: 1 min_count: 1 } shape { }"
 _SINGLE = "value_count { min: 1 max: 1 }"
 _FINITE = "disallow_nan: true disallow_inf: true"

@@ -18,6 +18,7 @@ from components.feature_statistics import (
     feature_statistics,
     num_rows,
 )
+from schemas.events import DAY_MS
 from schemas.features import SESSION_START, TIMESTAMP
 
 _TIMES = (TIMESTAMP, SESSION_START)
@@ -98,7 +99,7 @@ def _number_rows(
         numbers = found[split].num_stats
         present = numbers.common_stats.num_non_missing
         deviation = (
-            f"{numbers.std_dev / 86_400_000:.3g} days"
+            f"{numbers.std_dev / DAY_MS:.3g} days"
             if key in _TIMES
             else _number(numbers.std_dev)
         )
