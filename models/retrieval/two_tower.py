@@ -17,9 +17,8 @@ from models.layers.feature_embedding import FeatureEmbedding
 from models.layers.history import RecencyWeightedMean, last_item
 from models.layers.history_encoder import HistoryAttention, HistoryGru
 from models.losses.frequency import StreamingFrequencyEstimator
-from models.losses.softmax import in_batch_softmax_loss
+from models.retrieval.batch_loss import batch_loss
 from models.retrieval.settings import HistoryEncoder, RetrievalSettings
-from schemas.features import ITEM_ID, REWARD
 
 Tensors = dict[str, tf.Tensor]
 _ITEM_ID_FIELD = 0
@@ -39,8 +38,8 @@ class TwoTower(tfrs.Model):
 
     def __init__(self, space: FeatureSpace, settings: RetrievalSettings) -> None:
         super().__init__(name="two_tower")
-        self._space = space
-        self._settings = settings
+        self.space = space
+        self.settings = settings
         dim = settings.embedding_dim
         self._item_fields = (space.item_id, *space.item)
         self._user_fields = (*space.user, *space.context)
@@ -64,10 +63,10 @@ class TwoTower(tfrs.Model):
 
     def embed_query(self, query: Tensors, training: bool = False) -> tf.Tensor:
         """Returns [B, K] unit vectors of users; `query` holds `space.query_names`."""
-        history = query[self._space.history_name]
-        if training and self._settings.dropout:
+        history = query[self.space.history_name]
+        if training and self.settings.dropout:
             # A dropped event is gone for the mean and for the last item alike.
-            keep = tf.random.uniform(tf.shape(history)) >= self._settings.dropout
+            keep = tf.random.uniform(tf.shape(history)) >= self.settings.dropout
             history = tf.where(keep, history, 0)
         items = self.item_embedding.lookup_unmasked(_ITEM_ID_FIELD, history)
         newest = self.item_embedding.lookup(_ITEM_ID_FIELD, last_item(history))
@@ -89,23 +88,8 @@ class TwoTower(tfrs.Model):
     def compute_loss(
         self, inputs: tuple[Tensors, Tensors], training: bool = False
     ) -> tf.Tensor:
-        """Returns the loss of eq. (4) for one batch of `training_input.Batch`."""
-        features, row = inputs
-        log_q = self.frequency(row[ITEM_ID], training=training)
-        item_ids = features[self._space.item_id.name]
-        return in_batch_softmax_loss(
-            self.embed_query(features, training),
-            self.embed_candidates(features, training),
-            candidate_ids=row[ITEM_ID],
-            log_q=log_q if self._settings.sampling_correction else None,
-            rewards=row[REWARD],
-            temperature=self._settings.temperature,
-            known_positives=(
-                (item_ids, features[self._space.history_name])
-                if self._settings.mask_history
-                else None
-            ),
-        )
+        """Returns `batch_loss` of one batch of `training_input.Batch`."""
+        return batch_loss(self, inputs, training)
 
 
 def make_history_encoder(
