@@ -36,17 +36,20 @@ def masked_mean(embeddings: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(total, tf.reduce_sum(mask, axis=-2))
 
 
-def last_item(history_ids: tf.Tensor) -> tf.Tensor:
-    """Returns the newest id of each row.
+def newest_vector(embeddings: tf.Tensor, history_ids: tf.Tensor) -> tf.Tensor:
+    """Returns the vector of the newest id of each row.
 
     Args:
+        embeddings: [B, T, K] float, finite.
         history_ids: [B, T] integer, oldest first, 0 pads.
 
     Returns:
-        newest: [B], same dtype; 0 for an empty history.
+        newest: [B, K]; zeros for an empty history.
     """
     is_newest = tf.equal(recency_rank(history_ids), 0)
-    return tf.reduce_sum(tf.where(is_newest, history_ids, 0), axis=-1)
+    # A product, whose gradient is dense, instead of a gather, whose gradient scatters.
+    choice = tf.cast(is_newest, embeddings.dtype)[:, tf.newaxis]  # [B, 1, T]
+    return tf.squeeze(tf.matmul(choice, embeddings), axis=1)
 
 
 @tf.keras.utils.register_keras_serializable("tandem")

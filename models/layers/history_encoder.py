@@ -6,7 +6,7 @@ vector for a row, and zeros for a row without items. Weighted means are `history
 
 import tensorflow as tf
 
-from models.layers.history import recency_rank
+from models.layers.history import newest_vector, recency_rank
 
 
 @tf.keras.utils.register_keras_serializable("tandem")
@@ -19,8 +19,8 @@ class HistoryAttention(tf.keras.layers.Layer):
     out   = w x[newest]
 
     Only the newest item's vector is asked for, so the last block works it out for that
-    item alone: with one block, the cost in the length of the history is that of two
-    projections. `w` starts at 0, so that a tower which adds the output starts without.
+    item alone, and projects the query and the mean instead of each item: with one block,
+    no product of matrices grows with the length of the history but the attention itself. `w` starts at 0, so that a tower which adds the output starts without.
 
     Positions count from the newest item, so where the padding stands changes nothing.
 
@@ -71,8 +71,7 @@ class HistoryAttention(tf.keras.layers.Layer):
             # [B, T, T]: an item looks at itself and at older ones.
             is_older = rank[:, tf.newaxis, :] >= rank[:, :, tf.newaxis]
             states = block(states, states, is_older & is_item[:, tf.newaxis, :])
-        is_newest = tf.cast(rank == 0, states.dtype)[:, tf.newaxis, :]  # [B, 1, T]
-        newest = tf.matmul(is_newest, states)  # [B, 1, K]
+        newest = newest_vector(states, history_ids)[:, tf.newaxis]  # [B, 1, K]
         state = self.blocks[-1](newest, states, is_item[:, tf.newaxis, :])
         has_items = tf.cast(tf.reduce_any(is_item, axis=1), states.dtype)
         return self.out(tf.squeeze(state, 1)) * has_items[:, tf.newaxis]
@@ -102,20 +101,37 @@ class _Block(tf.keras.layers.Layer):
         self._before_attention = norm(epsilon=1e-6, name="before_attention")
         self._before_dense = norm(epsilon=1e-6, name="before_dense")
 
+    def build(self, input_shape: tf.TensorShape) -> None:
+        with tf.name_scope(self._key.name):  # may be read without being called
+            self._key.build(input_shape)
+        super().build(input_shape)
+
     def call(
         self, queries: tf.Tensor, states: tf.Tensor, is_seen: tf.Tensor
     ) -> tf.Tensor:
         """[B, Q, K], [B, T, K] and bool [B, Q or 1, T] -> [B, Q, K]."""
         seen = self._before_attention(states)
-        logits = tf.matmul(
-            self._query(self._before_attention(queries)),
-            self._key(seen),
-            transpose_b=True,
-        )
-        # A finite floor: a row that sees nothing gets some weights, not NaN.
-        logits = tf.where(is_seen, logits * self._scale, logits.dtype.min / 2)
-        attended = queries + tf.matmul(tf.nn.softmax(logits), self._value(seen))
+        asked = self._query(self._before_attention(queries))
+        if queries.shape[1] == 1:
+            weights = self._weights(self._key_of_query(asked), seen, is_seen)
+            # The weights add up to 1, so a mean can be projected instead of each item.
+            values = self._value(tf.matmul(weights, seen))
+        else:
+            weights = self._weights(asked, self._key(seen), is_seen)
+            values = tf.matmul(weights, self._value(seen))
+        attended = queries + values
         return attended + self._narrow(self._widen(self._before_dense(attended)))
+
+    def _weights(
+        self, queries: tf.Tensor, keys: tf.Tensor, is_seen: tf.Tensor
+    ) -> tf.Tensor:
+        logits = tf.matmul(queries, keys, transpose_b=True) * self._scale
+        # A finite floor: a row that sees nothing gets some weights, not NaN.
+        return tf.nn.softmax(tf.where(is_seen, logits, logits.dtype.min / 2))
+
+    def _key_of_query(self, queries: tf.Tensor) -> tf.Tensor:
+        """<q, W x> = <W' q, x>: one projection of the query instead of T of the items."""
+        return tf.matmul(queries, self._key.kernel, transpose_b=True)
 
 
 @tf.keras.utils.register_keras_serializable("tandem")

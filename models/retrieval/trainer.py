@@ -10,7 +10,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from models.preprocessing import TransformGraph
-from models.retrieval.callbacks import EvalRecall, FrequencyHistogram
+from models.retrieval.callbacks import (
+    EvalRecall,
+    FrequencyHistogram,
+    distinct_items,
+)
 from models.retrieval.settings import Optimizer, RetrievalSettings
 from models.retrieval.two_tower import Tensors, TwoTower
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
@@ -83,13 +87,23 @@ def fit(
         ValueError: if the files hold fewer rows than two.
     """
     tf.keras.utils.set_random_seed(settings.seed)
-    model = TwoTower(transform.space, settings)
+    model = TwoTower(transform.space, settings, known_items(settings, transform, files))
     model.compile(make_optimizer(settings))
     batches = transformed_batches(
         files, transform, settings.batch_size, shuffle_seed=settings.seed
     )
     model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     return model
+
+
+def known_items(
+    settings: RetrievalSettings, transform: TransformGraph, files: list[str]
+) -> Tensors | None:
+    """Returns the features of the items in the files, None where no tower reads them."""
+    if not (settings.history_content and transform.space.item):
+        return None
+    batches = transformed_batches(files, transform, settings.batch_size)
+    return distinct_items(transform.space, batches)
 
 
 def make_optimizer(settings: RetrievalSettings) -> tf.keras.optimizers.Optimizer:

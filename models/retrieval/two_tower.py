@@ -1,11 +1,13 @@
 """The two-tower retrieval model: a user vector and an item vector in one space.
 
-    user(x) = normalise(w_mean * mean(history) + w_last * last(history)
+    v(y)    = id embedding + sum of content features
+    item(y) = normalise(v(y))
+    user(x) = normalise(w_mean * mean(v of history) + w_last * v(newest of history)
+                        + encoder(v of history)
                         + sum of user and context features + bias)
-    item(y) = normalise(id embedding + sum of content features)
 
-The id embedding is shared by the candidate and the history, so an item needs to be seen
-in either role only once; a new item has its content, a new user a history. The user's
+Candidates and history share v, so an item needs to be seen in either role only once; a
+new item has its content, a new user a history. The user's
 id is deliberately no feature: most users of tomorrow are not in today's log.
 """
 
@@ -14,8 +16,9 @@ import tensorflow_recommenders as tfrs
 
 from models.feature_space import FeatureSpace
 from models.layers.feature_embedding import FeatureEmbedding
-from models.layers.history import RecencyWeightedMean, last_item
+from models.layers.history import RecencyWeightedMean, newest_vector
 from models.layers.history_encoder import HistoryAttention, HistoryGru
+from models.layers.item_table import ItemTable
 from models.losses.frequency import StreamingFrequencyEstimator
 from models.retrieval.batch_loss import batch_loss
 from models.retrieval.settings import HistoryEncoder, RetrievalSettings
@@ -30,13 +33,20 @@ class TwoTower(tfrs.Model):
     Args:
         space: the transformed features.
         settings: sizes, regularisation, temperature, estimator.
+        items: what `callbacks.distinct_items` collects of the items that histories
+            hold; None reads histories by their ids alone.
 
     References:
         [1] Yi et al. Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
             Recommendations. RecSys 2019. Sections 3 to 5.
     """
 
-    def __init__(self, space: FeatureSpace, settings: RetrievalSettings) -> None:
+    def __init__(
+        self,
+        space: FeatureSpace,
+        settings: RetrievalSettings,
+        items: Tensors | None = None,
+    ) -> None:
         super().__init__(name="two_tower")
         self.space = space
         self.settings = settings
@@ -44,6 +54,7 @@ class TwoTower(tfrs.Model):
         self._item_fields = (space.item_id, *space.item)
         self._user_fields = (*space.user, *space.context)
         self.item_embedding = FeatureEmbedding(self._item_fields, dim, name="item")
+        self.item_table = None if items is None else ItemTable(space.item_id, items)
         self.user_embedding = FeatureEmbedding(self._user_fields, dim, name="user")
         self.history_mean = RecencyWeightedMean(space.history_length)
         self.history_encoder = make_history_encoder(settings, space.history_length)
@@ -68,10 +79,9 @@ class TwoTower(tfrs.Model):
             # A dropped event is gone for the mean and for the last item alike.
             keep = tf.random.uniform(tf.shape(history)) >= self.settings.dropout
             history = tf.where(keep, history, 0)
-        items = self.item_embedding.lookup_unmasked(_ITEM_ID_FIELD, history)
-        newest = self.item_embedding.lookup(_ITEM_ID_FIELD, last_item(history))
+        items = self._history_vectors(history)
         vector = self.bias + self.mean_gain * self.history_mean(items, history)
-        vector += self.last_gain * newest
+        vector += self.last_gain * newest_vector(items, history)
         if self.history_encoder is not None:
             vector += self.history_encoder(items, history)
         if self._user_fields:
@@ -81,9 +91,21 @@ class TwoTower(tfrs.Model):
 
     def embed_candidates(self, items: Tensors, training: bool = False) -> tf.Tensor:
         """Returns [B, K] unit vectors of items; `items` holds `space.candidate_names`."""
+        vectors = self.dropout(self._item_vectors(items), training=training)
+        return tf.math.l2_normalize(vectors, axis=-1)
+
+    def _item_vectors(self, items: Tensors) -> tf.Tensor:
         features = [items[field.name] for field in self._item_fields]
-        vector = tf.reduce_sum(self.item_embedding(features), axis=-2)
-        return tf.math.l2_normalize(self.dropout(vector, training=training), axis=-1)
+        return tf.reduce_sum(self.item_embedding(features), axis=-2)
+
+    def _history_vectors(self, history: tf.Tensor) -> tf.Tensor:
+        """Returns [B, T, K], finite; what stands where an id is 0 is not to be read."""
+        if self.item_table is None:
+            return self.item_embedding.lookup_unmasked(_ITEM_ID_FIELD, history)
+        # A batch's histories hold few items many times: each is embedded once.
+        distinct, place = tf.unique(tf.reshape(history, [-1]))
+        vectors = tf.gather(self._item_vectors(self.item_table(distinct)), place)
+        return tf.reshape(vectors, tf.concat([tf.shape(history), [-1]], axis=0))
 
     def compute_loss(
         self, inputs: tuple[Tensors, Tensors], training: bool = False
