@@ -143,7 +143,7 @@ class StreamingFrequencyEstimator(tf.keras.layers.Layer):
 
     A batch is a set: a bucket hit several times in a batch is hit once, and its number
     of occurrences is averaged apart. Cost per call grows with the batch, not with
-    `num_buckets`.
+    `num_buckets`. A batch without rows is no step.
 
     The batch that is counted should be the one that supplies the negatives:
 
@@ -257,7 +257,8 @@ class StreamingFrequencyEstimator(tf.keras.layers.Layer):
         self._hit(buckets, occurrences)
 
     def _hit(self, buckets: tf.Tensor, occurrences: tf.Tensor) -> None:
-        self.step.assign_add(1)
+        # A last batch may have fewer rows than micro-batches or replicas.
+        self.step.assign_add(tf.cast(tf.size(buckets) > 0, tf.int64))
         step = tf.identity(self.step)
         last_step = tf.gather(self.last_step, buckets)
         gap = next_gap(tf.gather(self.gap, buckets), last_step, step, self.alpha)

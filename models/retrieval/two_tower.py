@@ -21,7 +21,9 @@ from models.layers.history_encoder import HistoryAttention, HistoryGru
 from models.layers.item_table import ItemTable
 from models.losses.frequency import StreamingFrequencyEstimator
 from models.retrieval.batch_loss import batch_loss
+from models.retrieval.item_pool import ItemPool
 from models.retrieval.settings import HistoryEncoder, RetrievalSettings
+from models.retrieval.train_step import train_step
 
 Tensors = dict[str, tf.Tensor]
 _ITEM_ID_FIELD = 0
@@ -35,6 +37,10 @@ class TwoTower(tfrs.Model):
         settings: sizes, regularisation, temperature, estimator.
         items: what `callbacks.distinct_items` collects of the items that histories
             hold; None reads histories by their ids alone.
+        item_pool: what `settings.drawn_negatives` are drawn from.
+
+    Raises:
+        ValueError: if negatives are to be drawn, and `item_pool` is not given.
 
     References:
         [1] Yi et al. Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
@@ -46,8 +52,15 @@ class TwoTower(tfrs.Model):
         space: FeatureSpace,
         settings: RetrievalSettings,
         items: Tensors | None = None,
+        item_pool: ItemPool | None = None,
     ) -> None:
         super().__init__(name="two_tower")
+        if settings.drawn_negatives and item_pool is None:
+            raise ValueError(
+                "`item_pool` should be given where `drawn_negatives` > 0; "
+                "`collect_items` makes one of the training rows. Received: None"
+            )
+        self.item_pool = item_pool
         self.space = space
         self.settings = settings
         dim = settings.embedding_dim
@@ -69,6 +82,7 @@ class TwoTower(tfrs.Model):
             num_buckets=settings.frequency_buckets,
             num_hashes=settings.frequency_hashes,
             alpha=settings.frequency_alpha,
+            measure=settings.sampling_measure,
             name="frequency",
         )
 
@@ -112,6 +126,10 @@ class TwoTower(tfrs.Model):
     ) -> tf.Tensor:
         """Returns `batch_loss` of one batch of `training_input.Batch`."""
         return batch_loss(self, inputs, training)
+
+    def train_step(self, inputs: tuple[Tensors, Tensors]) -> Tensors:
+        """Updates the towers by a batch; called by `fit`."""
+        return train_step(self, inputs, self.settings.accumulation_steps)
 
 
 def make_history_encoder(
