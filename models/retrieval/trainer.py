@@ -15,6 +15,8 @@ from models.retrieval.callbacks import (
     FrequencyHistogram,
     distinct_items,
 )
+from models.retrieval.distribution import make_strategy
+from models.retrieval.item_pool import ItemPool, collect_items
 from models.retrieval.settings import Optimizer, RetrievalSettings
 from models.retrieval.two_tower import Tensors, TwoTower
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
@@ -87,10 +89,16 @@ def fit(
         ValueError: if the files hold fewer rows than two.
     """
     tf.keras.utils.set_random_seed(settings.seed)
-    model = TwoTower(transform.space, settings, known_items(settings, transform, files))
-    model.compile(make_optimizer(settings))
+    items = known_items(settings, transform, files)
+    pool = drawable_items(settings, transform, files)
+    with make_strategy(settings.replicas).scope():
+        model = TwoTower(transform.space, settings, items, pool)
+        model.compile(make_optimizer(settings))
     batches = transformed_batches(
-        files, transform, settings.batch_size, shuffle_seed=settings.seed
+        files,
+        transform,
+        settings.batch_size * settings.accumulation_steps,
+        shuffle_seed=settings.seed,
     )
     model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     return model
@@ -104,6 +112,16 @@ def known_items(
         return None
     batches = transformed_batches(files, transform, settings.batch_size)
     return distinct_items(transform.space, batches)
+
+
+def drawable_items(
+    settings: RetrievalSettings, transform: TransformGraph, files: list[str]
+) -> ItemPool | None:
+    """Returns the items in the files, None where no negatives are drawn from them."""
+    if not settings.drawn_negatives:
+        return None
+    batches = transformed_batches(files, transform, settings.batch_size)
+    return collect_items(transform.space, batches)
 
 
 def make_optimizer(settings: RetrievalSettings) -> tf.keras.optimizers.Optimizer:
