@@ -5,8 +5,8 @@ import tensorflow as tf
 from models.layers.history import (
     MaskedMean,
     RecencyWeightedMean,
-    last_item,
     masked_mean,
+    newest_vector,
     recency_rank,
 )
 from tests import reference
@@ -180,7 +180,7 @@ def test_recency_weighted_mean_refuses_no_ranks():
         RecencyWeightedMean(0)
 
 
-# masked_mean and last_item
+# masked_mean and newest_vector
 
 
 def check_masked_mean(mean):
@@ -213,23 +213,30 @@ def test_masked_mean_checker_rejects(wrong):
         check_masked_mean(wrong)
 
 
-def check_last_item(last):
-    np.testing.assert_array_equal(last(tf.constant(IDS)), [9, 5, 0, 5])
+def check_newest_vector(newest):
+    """Rows of `IDS`, whose newest ids stand in several columns; the third is empty."""
+    vectors = np.random.default_rng(5).normal(size=(*IDS.shape, 3)).astype(np.float32)
+    expected = np.zeros((len(IDS), 3))
+    for row, ids in enumerate(IDS):
+        if ids.any():
+            expected[row] = vectors[row, np.flatnonzero(ids)[-1]]
+    found = newest(tf.constant(vectors), tf.constant(IDS))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_last_item_value():
-    check_last_item(last_item)
+def test_newest_vector_value():
+    check_newest_vector(newest_vector)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda ids: ids[:, -1],
-        lambda ids: ids[:, 0],
-        lambda ids: ids[:, -2],
+        lambda vectors, ids: vectors[:, -1],
+        lambda vectors, ids: newest_vector(vectors[:, ::-1], ids),
+        lambda vectors, ids: newest_vector(vectors, tf.ones_like(ids)),
     ],
-    ids=["last column", "first column", "the one before"],
+    ids=["last column", "oldest first read as newest first", "padding is an item"],
 )
-def test_last_item_checker_rejects(wrong):
+def test_newest_vector_checker_rejects(wrong):
     with pytest.raises(AssertionError):
-        check_last_item(wrong)
+        check_newest_vector(wrong)

@@ -131,6 +131,90 @@ def test_user_tower_checker_rejects(wrong):
         check_user_tower(wrong)
 
 
+def _items():
+    """Returns the features of half of the items, by which histories may be read."""
+    rng = np.random.default_rng(3)
+    items = {
+        "item_id_xf": np.arange(FIRST_ID, 10),
+        "item_genres_xf": rng.integers(0, 6, [8, 3]),
+        "item_title_xf": rng.integers(0, 21, [8, 4]),
+        "item_price_xf": rng.normal(size=8).astype(np.float32),
+    }
+    return {name: tf.constant(values) for name, values in items.items()}
+
+
+def check_history_content(encoder, embed):
+    """A history is read as if each of its items were embedded as a candidate.
+
+    So it gives what a model gives that knows no content, but has the items' whole vectors
+    as its ids' rows; an item without known content has its id's row alone.
+    """
+    tf.keras.utils.set_random_seed(1)
+    settings = RetrievalSettings(
+        embedding_dim=8, dropout=0.0, frequency_buckets=64, history_encoder=encoder
+    )
+    model = TwoTower(SPACE, settings, _items())
+    features, _ = _batch()
+    model.embed_query(features)  # builds
+    rng = np.random.default_rng(4)
+    for weight in model.trainable_variables:
+        weight.assign(rng.normal(scale=0.3, size=weight.shape))
+    found = embed(model, features)
+    table = model.item_embedding.table.numpy()
+    by_id = np.zeros([SPACE.item_id.num_ids, 8], np.float32)
+    by_id[1:] = table[1 : len(by_id)]
+    genres, titles = len(by_id), len(by_id) + SPACE.item[0].num_ids
+    for row, item in enumerate(_items()["item_id_xf"].numpy()):
+        for name, first in (("item_genres_xf", genres), ("item_title_xf", titles)):
+            values = _items()[name].numpy()[row]
+            values = values[values != 0]
+            if len(values):
+                by_id[item] += table[first + values].mean(axis=0)
+        price = float(_items()["item_price_xf"][row])
+        by_id[item] += price * model.item_embedding.numeric_vectors.numpy()[0]
+    model.item_table = None
+    table[: len(by_id)] = by_id
+    model.item_embedding.table.assign(table)
+    np.testing.assert_allclose(found, model.embed_query(features), atol=2e-5)
+
+
+def _by_ids_alone(model, features):
+    model.item_table = None
+    return model.embed_query(features)
+
+
+def _with_a_title_of_another(model, features):
+    titles = model.item_table.columns["item_title_xf"]
+    titles.assign(tf.roll(titles, 1, axis=0))
+    return model.embed_query(features)
+
+
+@pytest.mark.parametrize("encoder", ["mean", "attention"])
+def test_a_history_is_read_with_its_items_content(encoder):
+    check_history_content(encoder, TwoTower.embed_query)
+
+
+@pytest.mark.parametrize("wrong", [_by_ids_alone, _with_a_title_of_another])
+def test_history_content_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_history_content("mean", wrong)
+
+
+def test_content_of_a_history_teaches_the_item_tower():
+    model = TwoTower(SPACE, RetrievalSettings(embedding_dim=8), _items())
+    features, _ = _batch()
+    features["user_age_xf"] *= 0
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(model.embed_query(features)[:, 0])
+    table, numeric = tape.gradient(
+        total,
+        [model.item_embedding.table, model.item_embedding.numeric_vectors],
+    )
+    touched = np.unique(table.indices.numpy()[np.abs(table.values).sum(axis=1) > 0])
+    assert (touched >= SPACE.item_id.num_ids).any(), "no row of a genre or a word"
+    assert np.abs(numeric).sum() > 0
+
+
 def test_padding_may_stand_anywhere_in_the_history():
     model = _model()
     features, _ = _batch()
