@@ -42,8 +42,8 @@ class SparseAdamW(tf.keras.optimizers.Optimizer):
         name: str = "SparseAdamW",
         **kwargs,
     ) -> None:
-        # Keras applies a `weight_decay` of its own to whole tables: it gets none.
-        super().__init__(name=name, jit_compile=False, **kwargs)
+        # Keras's own decay passes over whole tables, at its default of 0 as well.
+        super().__init__(name=name, weight_decay=None, jit_compile=False, **kwargs)
         if weight_decay < 0:
             raise ValueError(
                 f"`weight_decay` should be >= 0. Received: weight_decay={weight_decay}"

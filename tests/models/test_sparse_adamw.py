@@ -122,6 +122,45 @@ def test_rows_without_a_gradient_keep_every_bit():
             np.testing.assert_array_equal(moment[4], np.zeros_like(moment[4]))
 
 
+def check_cost_does_not_follow_the_table(optimizer):
+    """No operation of a step makes a tensor with a row for each of the table's."""
+    num_rows = 977
+    table = tf.Variable(tf.zeros([num_rows, DIM]))
+    optimizer.build([table])
+
+    @tf.function
+    def step(values, rows):
+        slices = tf.IndexedSlices(values, rows, table.shape)
+        optimizer.apply_gradients([(slices, table)])
+
+    graph = step.get_concrete_function(tf.ones([2, DIM]), tf.constant([3, 5])).graph
+    whole = [
+        operation.name
+        for operation in graph.get_operations()
+        for output in operation.outputs
+        if output.shape.rank and output.shape[0] == num_rows
+    ]
+    assert not whole, whole
+
+
+class KeepsKerasDecay(SparseAdamW):
+    """What Keras does where it is told no decay: it takes 0 times the table off it."""
+
+    def __init__(self, learning_rate, decay):
+        super().__init__(learning_rate, decay)
+        self.weight_decay = 0
+
+
+def test_cost_does_not_follow_the_table():
+    check_cost_does_not_follow_the_table(SparseAdamW(LR, DECAY))
+
+
+@pytest.mark.parametrize("wrong", [KeepsKerasDecay, DenseMoments])
+def test_cost_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_cost_does_not_follow_the_table(wrong(LR, DECAY))
+
+
 def test_state_survives_a_checkpoint(tmp_path):
     def step(table, optimizer, at):
         slices = tf.IndexedSlices(
