@@ -45,13 +45,13 @@ _LOCAL = (
 
 def to_text(values: Column) -> Converted:
     """Strings; whole numbers become their digits, "" is missing, the rest is wrong."""
-    array = _decoded(values)
+    array = decoded(values)
     if isinstance(array, pa.Array) and (
         (_is_string(array.type) and is_sound(array)) or pa.types.is_integer(array.type)
     ):
         array, wrong = array.cast(pa.string()), np.zeros(len(array), bool)
     else:
-        array, wrong = _by_value(array, _text, pa.string())
+        array, wrong = by_value(array, text, pa.string())
     empty = pc.equal(array, "")
     return pc.if_else(empty, pa.scalar(None, pa.string()), array), wrong
 
@@ -66,7 +66,7 @@ def to_ids(values: Column) -> Converted:
 
 def to_numbers(values: Column) -> Converted:
     """Float64, finite also as the float32 of a tf.Example."""
-    numbers, wrong = _float64(_decoded(values))
+    numbers, wrong = _float64(decoded(values))
     return numbers, wrong | ~_true_or_null(_is_finite(numbers))
 
 
@@ -87,7 +87,7 @@ def to_timestamps(values: Column) -> Converted:
 
     A time without a zone is UTC; what is finer than a millisecond is cut off.
     """
-    moments, wrong = _moments(_decoded(values))
+    moments, wrong = _moments(decoded(values))
     in_range = pc.and_(
         pc.greater_equal(moments, MIN_TIMESTAMP), pc.less_equal(moments, MAX_TIMESTAMP)
     )
@@ -103,30 +103,30 @@ def to_lists(values: Column, separator: str) -> Converted:
         elif not isinstance(value, list):
             raise TypeError(type(value).__name__)
         else:
-            parts = [_text(part) for part in value if part is not None]
+            parts = [text(part) for part in value if part is not None]
         return [part for part in parts if part]
 
-    array = _decoded(values)
-    if isinstance(array, pa.Array) and _is_plain_list(array):
+    array = decoded(values)
+    if isinstance(array, pa.Array) and is_plain_list(array):
         return array.cast(pa.list_(pa.string())), np.zeros(len(array), bool)
-    return _by_value(values, listed, pa.list_(pa.string()))
+    return by_value(values, listed, pa.list_(pa.string()))
 
 
 def _float64(values: Column) -> Converted:
     if isinstance(values, pa.Array):
         if _is_string(values.type):
-            return _by_pattern(values, [_NUMBERS], _number, pa.float64())
+            return _by_pattern(values, [_NUMBERS], number, pa.float64())
         if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
             numbers = values.cast(pa.float64(), safe=False)  # the nearest, as float()
             return numbers, np.zeros(len(values), bool)
         if pa.types.is_decimal(values.type):
             return values.cast(pa.float64()), np.zeros(len(values), bool)
-    return _by_value(values, _number, pa.float64())
+    return by_value(values, number, pa.float64())
 
 
 def _moments(values: Column) -> Converted:
     if not isinstance(values, pa.Array):
-        return _by_value(values, _moment, pa.int64())
+        return by_value(values, _moment, pa.int64())
     nothing_wrong = np.zeros(len(values), bool)
     try:
         if pa.types.is_timestamp(values.type):
@@ -136,10 +136,10 @@ def _moments(values: Column) -> Converted:
         if pa.types.is_floating(values.type):
             return values.cast(pa.float64()).cast(pa.int64()), nothing_wrong
     except pa.ArrowException:  # some are no whole number, or beyond int64
-        return _by_value(values, _moment, pa.int64())
+        return by_value(values, _moment, pa.int64())
     if _is_string(values.type):
         return _by_pattern(values, [_DIGITS, _ZONED, _LOCAL], _moment, pa.int64())
-    return _by_value(values, _moment, pa.int64())
+    return by_value(values, _moment, pa.int64())
 
 
 def _in_ms(times: pa.Array) -> pa.Array:
@@ -172,7 +172,8 @@ def _moment(value: Any) -> int:
     return (moment - _EPOCH) // _MS
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """Returns a string, or the digits of a whole number; raises for all else."""
     if isinstance(value, bytes):
         value = value.decode("utf-8")
     if isinstance(value, int) and not isinstance(value, bool):
@@ -183,7 +184,8 @@ def _text(value: Any) -> str:
     return value
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """Returns a number, from text as well; raises for all else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError(type(value).__name__)
     if isinstance(value, str) and "_" in value:  # Python's digit groups, not data
@@ -219,13 +221,13 @@ def _by_pattern(
             is_set[rows[has_form]] = True
             rows = rows[~has_form]
     if len(rows):
-        others, wrong[rows] = _by_value(texts.take(pa.array(rows)), convert, arrow_type)
+        others, wrong[rows] = by_value(texts.take(pa.array(rows)), convert, arrow_type)
         out[rows] = pc.fill_null(others, 0).to_numpy()
         is_set[rows] = _plain_mask(others.is_valid())
     return pa.array(out, arrow_type, mask=~is_set), wrong
 
 
-def _by_value(
+def by_value(
     values: Column, convert: Callable[[Any], Any], arrow_type: pa.DataType
 ) -> Converted:
     """Converts value by value; what `convert` refuses is null and wrong."""
@@ -260,7 +262,7 @@ def is_sound(array: pa.Array) -> bool:
     return True
 
 
-def _decoded(values: Column) -> Column:
+def decoded(values: Column) -> Column:
     """Undoes what only concerns storage: dictionaries, views, all-null types, bytes."""
     if not isinstance(values, pa.Array):
         return values
@@ -280,7 +282,8 @@ def _is_string(arrow_type: pa.DataType) -> bool:
     return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
 
 
-def _is_plain_list(array: pa.Array) -> bool:
+def is_plain_list(array: pa.Array) -> bool:
+    """Returns whether each row is null or a list of strings that are there."""
     is_list = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
     return (
         is_list

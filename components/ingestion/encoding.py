@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.features import Feature, FeatureKind
+from schemas.features import RawColumn
 
 _FIELD_1 = b"\x0a"  # field 1, length-delimited
 _FIELD_2 = b"\x12"
@@ -150,25 +150,40 @@ def int_entries(key: str, array: pa.Array) -> pa.Array:
     return concat(by_size(sizes_of(values), head), values)
 
 
-def feature_entries(table: pa.Table, features: list[tuple[str, Feature]]) -> pa.Array:
+def float_list_entries(key: str, array: pa.ListArray) -> pa.Array:
+    """Returns an entry for each list of numbers, b"" for a null or an empty list."""
+    numbers = np.asarray(array.flatten().cast(pa.float64()), "<f4")
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), np.int64)
+    offsets = np.concatenate([[0], np.cumsum(numbers.itemsize * lengths)])
+    values = _binary(offsets, pa.py_buffer(numbers.tobytes()))
+
+    def head(size: int) -> bytes:
+        if not size:
+            return b""
+        packed = _head(_FIELD_1, size)
+        return _entry_head(key, _FIELD_2, len(packed) + size) + packed
+
+    return concat(by_size(sizes_of(values), head), values)
+
+
+def feature_entries(table: pa.Table, columns: list[RawColumn]) -> pa.Array:
     """Returns, for each row, the entries of its declared features.
 
     Args:
-        table: has a column named as each feature.
-        features: (example key, feature), as `FeatureCatalog.features`.
+        table: has a column named as each of `columns`.
+        columns: as `FeatureCatalog.columns` gives them.
     """
-    columns = []
-    for key, feature in features:
-        array = table[feature.name].combine_chunks()
-        if feature.kind is FeatureKind.NUMERIC:
-            columns.append(float_entries(key, array))
-        elif feature.kind is FeatureKind.MULTI_CATEGORICAL:
-            columns.append(list_entries(key, array))
+    entries = []
+    for column in columns:
+        array = table[column.name].combine_chunks()
+        if column.shape:
+            encode = float_list_entries if column.is_number else list_entries
         else:
-            columns.append(text_entries(key, array))
-    if not columns:
+            encode = float_entries if column.is_number else text_entries
+        entries.append(encode(column.key, array))
+    if not entries:
         return pa.array([b""] * table.num_rows, pa.binary())
-    return concat(*columns)
+    return concat(*entries)
 
 
 def slices(data: bytes, begin: np.ndarray, end: np.ndarray) -> pa.Array:

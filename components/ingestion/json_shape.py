@@ -55,6 +55,7 @@ class Kind(enum.Enum):
     FLOAT = "float"
     FLAG = "flag"
     TEXTS = "texts"
+    NUMBERS = "numbers"
     OTHER = "other"
 
 
@@ -64,7 +65,11 @@ _TYPES = {
     Kind.FLOAT: pa.float64(),
     Kind.FLAG: pa.bool_(),
     Kind.TEXTS: pa.list_(pa.string()),
+    Kind.NUMBERS: pa.list_(pa.float64()),
 }
+
+
+_NUMBER_KINDS = {Kind.WHOLE, Kind.FLOAT}
 
 
 class JsonShape:
@@ -105,7 +110,7 @@ class JsonShape:
                 if key in self._wanted:
                     kinds = seen.setdefault(key, collections.Counter())
                     if value is not None:
-                        kinds[_kind_of(value)] += 1
+                        kinds[_kind_of(value, key in self._numbers)] += 1
                 elif key in self._others or len(self._others) < _MAX_OTHER_KEYS:
                     self._others[key] = None
                     if isinstance(value, list | dict):
@@ -151,14 +156,18 @@ class JsonShape:
             Kind.FLOAT: _NUMBER if key in self._numbers else _FLOAT,
             Kind.FLAG: _FLAG,
             Kind.TEXTS: _listed(_TEXT),
+            Kind.NUMBERS: _listed(_NUMBER),
         }.get(kind)
         return "null" if regex is None else f"{regex}|null"
 
 
-def _kind_of(value: Any) -> Kind:
+def _kind_of(value: Any, of_numbers: bool) -> Kind:
+    """Returns the kind of a value, of a column that is read as numbers or not."""
     if isinstance(value, list):
-        is_texts = all(isinstance(part, str) for part in value)
-        return Kind.TEXTS if is_texts else Kind.OTHER
+        if all(isinstance(part, str) for part in value):
+            return Kind.TEXTS
+        kinds = {_kind_of(part, of_numbers) for part in value}
+        return Kind.NUMBERS if of_numbers and kinds <= _NUMBER_KINDS else Kind.OTHER
     if isinstance(value, float) and not math.isfinite(value):
         return Kind.OTHER
     by_type = {str: Kind.TEXT, bool: Kind.FLAG, int: Kind.WHOLE, float: Kind.FLOAT}

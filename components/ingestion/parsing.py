@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.ingestion import columns, spans
+from components.ingestion import columns, number_lists, spans
 from components.ingestion.raw_batch import Column, RawBatch, value_of, values_of
 from components.ingestion.settings import DataSettings, Source, SpanSettings
 from components.ingestion.sources import ColumnMap, SourceFile
@@ -34,6 +34,7 @@ SOURCE_POSITION = "_position"
 _ID_RULE = f"should be a non-empty string of at most {MAX_ID_BYTES} bytes"
 _TIME_RULE = "should be whole ms since 1970 (UTC) or ISO 8601, up to the year 9999"
 _NUMBER_RULE = "should be a finite number"
+_LIST_RULE = "should be a list of strings"
 _PROPENSITY_RULE = "should lie in (0, 1]"
 _SEEN_CHARACTERS = 80
 
@@ -71,10 +72,9 @@ class _Checks:
         value = self.raw_column(name)[row]
         if isinstance(value, pa.Scalar):
             value = value_of(value)
-        is_number = self._map.own[name] in self._map.numbers
-        if is_number and isinstance(value, float) and value.is_integer():
-            return int(value)
-        return value
+        if self._map.own[name] not in self._map.numbers:
+            return value
+        return [_whole(x) for x in value] if isinstance(value, list) else _whole(value)
 
     def refuse(self, wrong: np.ndarray, field: str, rule: str) -> None:
         """Refuses the rows under `wrong` that no earlier rule refused."""
@@ -281,13 +281,42 @@ def _features(
         name = feature.name
         if feature.kind is FeatureKind.NUMERIC:
             out[name] = _optional(checks, name, columns.to_numbers, _NUMBER_RULE)
+        elif feature.kind is FeatureKind.VECTOR:
+            out[name] = _vectors(checks, feature, separator)
+        elif feature.weights:
+            out |= _weighted_lists(checks, feature, feature.weights, separator)
         elif feature.kind is FeatureKind.MULTI_CATEGORICAL:
             array, wrong = columns.to_lists(checks.raw_column(name), separator)
-            checks.refuse(wrong, name, "should be a list of strings")
+            checks.refuse(wrong, name, _LIST_RULE)
             out[name] = array
+        elif feature.kind is FeatureKind.ITEM_ID:
+            out[name] = _optional(checks, name, columns.to_ids, _ID_RULE)
         else:
             out[name] = _optional(checks, name, columns.to_text, "should be a string")
     return out
+
+
+def _vectors(checks: _Checks, feature: Feature, separator: str) -> pa.Array:
+    raw = checks.raw_column(feature.name)
+    array, wrong = number_lists.to_vectors(raw, feature.size, separator)
+    rule = f"should be a list of finite numbers, `size` = {feature.size} of them"
+    checks.refuse(wrong, feature.name, rule)
+    return array
+
+
+def _weighted_lists(
+    checks: _Checks, feature: Feature, weights: str, separator: str
+) -> dict[str, pa.Array]:
+    values, numbers, wrong_values, wrong_weights = number_lists.to_weighted_lists(
+        checks.raw_column(feature.name), checks.raw_column(weights), separator
+    )
+    checks.refuse(wrong_values, feature.name, _LIST_RULE)
+    checks.refuse(
+        wrong_weights,
+        weights,
+        f"should be a list with a finite number >= 0 for each value of `{feature.name}`",
+    )
+    return {feature.name: values, weights: numbers}
 
 
 def _extra(values: Column) -> pa.Array:
@@ -309,6 +338,12 @@ def _with_origin(table: pa.Table, batch: RawBatch, file_index: int) -> pa.Table:
     files = pa.array(np.full(len(batch.positions), file_index, np.int32))
     table = table.append_column(SOURCE_FILE, files)
     return table.append_column(SOURCE_POSITION, pa.array(batch.positions))
+
+
+def _whole(value: Any) -> Any:
+    """Returns 1 for 1.0, and what is no whole number as it is."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole else value
 
 
 def _shown(value: Any) -> str:

@@ -79,9 +79,7 @@ def build(pipeline: beam.Pipeline, plan: Plan) -> None:
             COUNTS, TIMES, IDS, main="events"
         )
     )
-    cuts = deduplicated[TIMES] | "CutSplits" >> beam.CombineGlobally(
-        CutSplits(plan.settings.split)
-    )
+    cuts = deduplicated[TIMES] | "CutSplits" >> beam.CombineGlobally(CutSplits(plan))
     item_parts = read["items"].items if "items" in read else deduplicated[IDS]
     catalog = (
         item_parts

@@ -103,17 +103,14 @@ class ShardRows:
         self._item_pool = encoding.concat(
             encoding.text_entries(ITEM_ID, pool),
             encoding.feature_entries(
-                items.take(known_items), catalog.features(Side.ITEM)
+                items.take(known_items), catalog.columns(Side.ITEM)
             ),
         )
-        declared = [
-            (key, feature)
-            for key, feature in catalog.features(Side.USER)
-            if feature in catalog.declared(Side.USER)
-        ]
         self._user_pool = encoding.concat(
             encoding.text_entries(USER_ID, events.user_ids),
-            encoding.feature_entries(users.take(known_users), declared),
+            encoding.feature_entries(
+                users.take(known_users), catalog.declared_columns(Side.USER)
+            ),
         )
         self._type_pool = encoding.text_entries(
             EVENT_TYPE, pa.array(list(settings.event_types), pa.string())
@@ -200,7 +197,7 @@ class ShardRows:
                 REWARD, pa.array(np.where(is_negative, 0.0, events.reward[at]))
             ),
             encoding.bytes_entries(HISTORY, history),
-            encoding.feature_entries(table, self._catalog.features(Side.CONTEXT)),
+            encoding.feature_entries(table, self._catalog.columns(Side.CONTEXT)),
         ]
         for key, values in self._statistics.items():
             columns.append(encoding.float_entries(key, pa.array(values[at])))
@@ -343,7 +340,7 @@ def item_examples(items: pa.Table, catalog: FeatureCatalog) -> pa.Array:
     return encoding.examples(
         encoding.concat(
             encoding.text_entries(ITEM_ID, items[ITEM_ID].combine_chunks()),
-            encoding.feature_entries(items, catalog.features(Side.ITEM)),
+            encoding.feature_entries(items, catalog.columns(Side.ITEM)),
         )
     )
 

@@ -138,6 +138,11 @@ class SplitSettings(_Settings):
     eval_fraction: float = Field(
         default=0.1, gt=0, lt=1, description="Share of the rest, its latest ones."
     )
+    newest_span: bool = Field(
+        default=False,
+        description="Test on the newest span that is read, whatever its share; "
+        "`test_fraction` then says nothing. `tandem run --span` sets it.",
+    )
 
 
 class SpanSettings(_Settings):

@@ -23,9 +23,9 @@ from schemas.features import (
     TIMESTAMP,
     USER_ID,
     VALUE,
-    Feature,
     FeatureCatalog,
-    FeatureKind,
+    RawColumn,
+    Side,
 )
 
 _ENDINGS = {
@@ -171,13 +171,16 @@ def column_maps(
     except ValueError as error:
         raise IngestionError(str(error)) from error
     columns = {
-        "events": (REQUIRED_EVENT_COLUMNS, OPTIONAL_EVENT_COLUMNS, catalog.context),
-        "items": ((ITEM_ID,), (), catalog.item),
-        "users": ((USER_ID,), (), catalog.user),
+        "events": (REQUIRED_EVENT_COLUMNS, OPTIONAL_EVENT_COLUMNS, Side.CONTEXT),
+        "items": ((ITEM_ID,), (), Side.ITEM),
+        "users": ((USER_ID,), (), Side.USER),
     }
     return {
-        table: _column_map(table, source, *columns[table])
+        table: _column_map(
+            table, source, required, optional, catalog.declared_columns(side)
+        )
         for table, source in sources_of(settings).items()
+        for required, optional, side in [columns[table]]
     }
 
 
@@ -192,9 +195,9 @@ def _column_map(
     source: Source,
     required: tuple[str, ...],
     optional: tuple[str, ...],
-    features: tuple[Feature, ...],
+    features: list[RawColumn],
 ) -> ColumnMap:
-    known = [*required, *optional, *(feature.name for feature in features)]
+    known = [*required, *optional, *(column.name for column in features)]
     for name in source.columns:
         if name not in known:
             raise IngestionError(
@@ -207,7 +210,7 @@ def _column_map(
     needed = {
         own[name] for name in known if name not in optional or name in source.columns
     }
-    numeric = [x.name for x in features if x.kind is FeatureKind.NUMERIC]
+    numeric = [column.name for column in features if column.is_number]
     others = [name for name in known if name not in (*_NUMBERS, *numeric)]
     numbers = set(own.values()).difference(own[name] for name in others)
     return ColumnMap(own, frozenset(needed), frozenset(numbers))

@@ -11,7 +11,7 @@ import datetime
 import difflib
 import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from apache_beam.io.filesystem import FileSystem
@@ -190,6 +190,51 @@ def day_bounds(span: str) -> tuple[int, int] | None:
     midnight = datetime.datetime.fromisoformat(span).replace(tzinfo=datetime.UTC)
     begin = (midnight - _EPOCH) // _MILLISECOND
     return begin, begin + DAY_MS
+
+
+def span_starts(spans: Iterable[str], earliest: Mapping[str, int]) -> dict[str, int]:
+    """Returns when each span begins, in ms, the oldest first.
+
+    A day begins at its midnight. A number says nothing of time: its span begins with the
+    earliest event of it or of a later span, so that no event of a span, however late it
+    was exported, lies before the span's beginning.
+
+    Args:
+        spans: of the log's files; "" is none.
+        earliest: the earliest accepted event of each span that has any.
+
+    Returns:
+        starts; an empty span of numbers has none.
+    """
+    starts: dict[str, int] = {}
+    for span in sorted(set(spans) - {""}, key=span_order, reverse=True):
+        bounds = day_bounds(span)
+        if bounds is not None:
+            starts[span] = bounds[0]
+        elif span in earliest:
+            starts[span] = min(earliest[span], *starts.values(), earliest[span])
+    return dict(reversed(starts.items()))
+
+
+def newest_span_start(spans: Iterable[str], starts: Mapping[str, int]) -> int:
+    """Returns when the newest span begins, for a log whose test split it is.
+
+    Args:
+        spans: of the log's files.
+        starts: `span_starts` of them.
+
+    Raises:
+        IngestionError: if it has no events, or no span lies before it.
+    """
+    newest = max(spans, key=span_order)
+    if len(starts) < 2 or newest not in starts:
+        raise IngestionError(
+            "data.split.newest_span: to test on the newest span and to learn from those "
+            f"before, the log should have events in both. The newest span is `{newest}`; "
+            f"with events are {list(starts)}. Write the span into `data.events.path`, "
+            "such as `events-{YYYY-MM-DD}.jsonl`, and choose a later one than the first."
+        )
+    return starts[newest]
 
 
 def closed_at(settings: DataSettings, files: Iterable["SourceFile"]) -> int | None:

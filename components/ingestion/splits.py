@@ -1,6 +1,7 @@
 """The global time split: two cuts in time, from the exact rank of the timestamps."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,16 +13,20 @@ class SplitCuts:
     """Where eval and test begin, in ms; rows at a cut belong to the later split.
 
     `first` and `last` are the earliest and the latest timestamp of the log. All are 0
-    for a log without events.
+    for a log without events. `span_starts` says when each span of the log begins, the
+    oldest first; see `spans.span_starts`.
     """
 
     first: int
     eval_from: int
     test_from: int
     last: int
+    span_starts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def split_cuts(timestamps: np.ndarray, settings: SplitSettings) -> SplitCuts:
+def split_cuts(
+    timestamps: np.ndarray, settings: SplitSettings, test_from: int | None = None
+) -> SplitCuts:
     """Cuts the log in time.
 
     With the N timestamps in order, test begins at that of rank N - round(N * test),
@@ -31,6 +36,7 @@ def split_cuts(timestamps: np.ndarray, settings: SplitSettings) -> SplitCuts:
     Args:
         timestamps: [N] int64, in any order.
         settings: the shares.
+        test_from: where test begins, whatever its share; None goes by the share.
 
     Returns:
         The cuts.
@@ -39,7 +45,8 @@ def split_cuts(timestamps: np.ndarray, settings: SplitSettings) -> SplitCuts:
         return SplitCuts(0, 0, 0, 0)
     ordered = np.sort(timestamps)
     first, last = int(ordered[0]), int(ordered[-1])
-    test_from = _cut(ordered, settings.test_fraction, last + 1)
+    if test_from is None:
+        test_from = _cut(ordered, settings.test_fraction, last + 1)
     rest = ordered[: np.searchsorted(ordered, test_from, side="left")]
     return SplitCuts(
         first, _cut(rest, settings.eval_fraction, test_from), test_from, last

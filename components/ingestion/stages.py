@@ -1,6 +1,7 @@
 """The stages that Beam runs: each takes Arrow tables in IPC form, not single events."""
 
 import collections
+import dataclasses
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -23,8 +24,8 @@ from components.ingestion.profiles import user_profiles
 from components.ingestion.raw_batch import RawBatch
 from components.ingestion.records import read_batches
 from components.ingestion.responses import Fate
-from components.ingestion.settings import SplitSettings
 from components.ingestion.shard import ShardEvents, shard_events
+from components.ingestion.spans import newest_span_start, span_starts
 from components.ingestion.splits import SplitCuts, split_cuts
 from components.ingestion.summary import EXAMPLES, counter
 from schemas.events import SPLITS, items_schema, users_schema
@@ -105,7 +106,10 @@ class Parse(beam.DoFn):
 def _unique(
     plan: Plan, table: str, parts: list[bytes], keys: tuple[str, ...]
 ) -> tuple[pa.Table, list[TaggedOutput]]:
-    """Joins the parts of a table, drops duplicates, and counts both kinds by span."""
+    """Joins the parts of a table, drops duplicates, and counts both kinds by span.
+
+    The columns of origin stay.
+    """
     whole = tables.concat(parts, plan.empty(table))
     unique = tables.without_duplicates(whole, keys)
     spans = plan.span_of_file(table)
@@ -124,7 +128,7 @@ def _unique(
         for (kind, span), number in counts.items()
         for output in _count_record(table, kind, span, number)
     ]
-    return unique.drop_columns([SOURCE_FILE, SOURCE_POSITION]), counted
+    return unique, counted
 
 
 class DropDuplicates(beam.DoFn):
@@ -138,7 +142,10 @@ class DropDuplicates(beam.DoFn):
         plan = self._plan
         unique, counted = _unique(plan, "events", parts, (EVENT_ID, TIMESTAMP))
         yield from counted
-        yield TaggedOutput(TIMES, unique[TIMESTAMP].to_numpy().tobytes())
+        timestamps = unique[TIMESTAMP].to_numpy()
+        earliest = _earliest(plan, unique[SOURCE_FILE].to_numpy(), timestamps)
+        yield TaggedOutput(TIMES, (timestamps.tobytes(), earliest))
+        unique = _without_origin(unique)
         if "items" not in plan.files:
             ids = pa.table({ITEM_ID: unique[ITEM_ID].unique()})
             yield TaggedOutput(IDS, tables.to_bytes(ids))
@@ -146,11 +153,23 @@ class DropDuplicates(beam.DoFn):
             yield shard, tables.to_bytes(part)
 
 
-class CutSplits(beam.CombineFn):
-    """Timestamps of all events -> SplitCuts."""
+def _earliest(plan: Plan, files: np.ndarray, timestamps: np.ndarray) -> dict[str, int]:
+    """Returns the earliest timestamp of each span that has events."""
+    spans = plan.span_of_file("events")
+    first = np.full(len(spans), np.iinfo(np.int64).max)
+    np.minimum.at(first, files, timestamps)
+    earliest: dict[str, int] = {}
+    for index in np.unique(files).tolist():
+        span, begin = spans[index], int(first[index])
+        earliest[span] = min(begin, earliest.get(span, begin))
+    return earliest
 
-    def __init__(self, settings: SplitSettings):
-        self._settings = settings
+
+class CutSplits(beam.CombineFn):
+    """(timestamps, the earliest of each span) of all events -> SplitCuts."""
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
 
     def create_accumulator(self):
         return []
@@ -160,11 +179,25 @@ class CutSplits(beam.CombineFn):
         return accumulator
 
     def merge_accumulators(self, accumulators):
-        return [b"".join(part for parts in accumulators for part in parts)]
+        return [self._merged([part for parts in accumulators for part in parts])]
 
     def extract_output(self, accumulator) -> SplitCuts:
-        timestamps = np.frombuffer(b"".join(accumulator), np.int64)
-        return split_cuts(timestamps, self._settings)
+        spans, split = self._plan.span_of_file("events"), self._plan.settings.split
+        timestamps, earliest = self._merged(accumulator)
+        starts = span_starts(spans, earliest)
+        test_from = newest_span_start(spans, starts) if split.newest_span else None
+        cuts = split_cuts(np.frombuffer(timestamps, np.int64), split, test_from)
+        return dataclasses.replace(cuts, span_starts=starts)
+
+    @staticmethod
+    def _merged(
+        parts: list[tuple[bytes, dict[str, int]]],
+    ) -> tuple[bytes, dict[str, int]]:
+        earliest: dict[str, int] = {}
+        for _, found in parts:
+            for span, begin in found.items():
+                earliest[span] = min(begin, earliest.get(span, begin))
+        return b"".join(timestamps for timestamps, _ in parts), earliest
 
 
 class WriteCatalog(beam.DoFn):
@@ -178,7 +211,7 @@ class WriteCatalog(beam.DoFn):
         if "items" in plan.files:
             items, counted = _unique(plan, "items", parts, (ITEM_ID,))
             yield from counted
-            items = items.sort_by(ITEM_ID)
+            items = _without_origin(items).sort_by(ITEM_ID)
         else:
             seen = tables.concat(parts, pa.table({ITEM_ID: pa.array([], pa.string())}))
             ids = pa.table({ITEM_ID: seen[ITEM_ID].unique()}).sort_by(ITEM_ID)

@@ -91,6 +91,7 @@ class SplitTimes(_Record):
     eval_from: int
     test_from: int
     last: int
+    span_starts: dict[str, int] = {}  # oldest first; see `spans.span_starts`
 
 
 class Summary(_Record):
@@ -165,6 +166,7 @@ def summarise(
             eval_from=cuts.eval_from,
             test_from=cuts.test_from,
             last=cuts.last,
+            span_starts=dict(cuts.span_starts),
         ),
         responses=ResponseCounts(
             joined=by_name[counter("responses", "joined")],
