@@ -17,18 +17,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from google.protobuf import text_format
-from pydantic import BaseModel, ConfigDict, Field
-from tensorflow_serving.config import model_server_config_pb2
-
-from serving.model_config import MODELS_CONFIG
+from components.push_settings import PushSettings
+from components.server_configs import CONFIGS, server_configs
 from serving.release_layout import (
     ITEMS,
     MANIFEST,
     MODELS,
+    PARTS,
     PROFILES,
     RELEASES,
     FileChecksum,
+    Refresh,
     ReleaseManifest,
     list_releases,
     model_dir,
@@ -36,9 +35,6 @@ from serving.release_layout import (
     release_dir,
 )
 
-BATCHING_CONFIG = "batching.config"
-MONITORING_CONFIG = "monitoring.config"
-_CONFIGS = (MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG)
 _STAGING = ".push-"  # + version: a push under way, or one that was killed
 _PRUNING = ".prune-"  # + version: a release being removed
 _LOCK = ".push.lock"
@@ -47,27 +43,6 @@ _CHUNK = 1 << 20
 
 class PushError(Exception):
     """A release that could not be pushed; nothing of it is left in the serving root."""
-
-
-class PushSettings(BaseModel):
-    """How releases are kept and announced."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    keep_releases: int = Field(
-        default=3, ge=1, description="Newest releases kept; older ones are removed."
-    )
-    base_path: str = Field(
-        default="",
-        description="Where the serving root is mounted for the model server, as "
-        "models.config names it. Empty: where it is on this machine.",
-    )
-    max_batch_size: int = Field(
-        default=32, ge=1, description="Rows TF Serving joins into one call of a model."
-    )
-    batch_timeout_micros: int = Field(
-        default=1000, ge=0, description="Microseconds it waits for a batch to fill."
-    )
 
 
 def push_release(
@@ -79,18 +54,22 @@ def push_release(
     *,
     versions: dict[str, str] | None = None,
     gates: dict[str, dict[str, str]] | None = None,
+    refresh: Refresh | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ReleaseManifest:
     """Pushes a release.
 
     Args:
-        bundle: folder with one SavedModel per model of `release_layout.MODELS`.
+        bundle: folder with one SavedModel per model of `release_layout.MODELS`, and the
+            parts that a refresh needs.
         catalog: folder with `items.parquet`.
         profiles: folder of Parquet files.
         serving_root: made if missing; on a local file system.
         settings: what to keep, what to tell the model server.
         versions: library versions to note in the manifest.
         gates: what each gate it passed saw, to note in the manifest.
+        refresh: where the release is another one's with other items, what changed; the
+            newest release must still be that one.
         clock: seconds since the epoch; the version number comes from it.
 
     Returns:
@@ -98,13 +77,15 @@ def push_release(
         release is the same in every file, that one's: nothing is pushed twice.
 
     Raises:
-        PushError: if the bundle is incomplete or a step fails. The serving root is then
-            as it was before.
+        PushError: if the bundle is incomplete, a step fails, or there is a newer release
+            than the one refreshed. The serving root is then as it was before.
     """
     _check_complete(bundle, catalog, profiles)
     serving_root.mkdir(parents=True, exist_ok=True)
     with _only_one(serving_root):
         _recover(serving_root)
+        if refresh is not None:
+            _check_newest(serving_root, refresh.base)
         if (same := _same_release(bundle, catalog, profiles, serving_root)) is not None:
             return same
         version = _next_version(serving_root, clock())
@@ -118,11 +99,13 @@ def push_release(
                 files=files,
                 versions=versions or {},
                 gates=gates or {},
+                refresh=refresh,
             )
             staging = _staging(serving_root, version)
             text = manifest.model_dump_json(indent=1) + "\n"
             _write_durably(staging / "release" / MANIFEST, text)
-            write_server_configs(staging, serving_root, settings)
+            for name, config in server_configs(serving_root, settings).items():
+                _write_durably(staging / name, config)
             _publish(serving_root, version)
         except BaseException as error:
             _take_back(serving_root, version)
@@ -150,49 +133,6 @@ def verify_release(serving_root: Path, manifest: ReleaseManifest) -> None:
             )
 
 
-def write_server_configs(
-    directory: Path, serving_root: Path, settings: PushSettings
-) -> None:
-    """Writes models.config, batching.config and monitoring.config.
-
-    They name no version (the policy is "the latest"), so that they are the same for
-    every release.
-
-    Args:
-        directory: where to write them.
-        serving_root: the root they describe.
-        settings: what to tell the model server.
-    """
-    base = Path(settings.base_path or serving_root.absolute())
-    config = model_server_config_pb2.ModelServerConfig()
-    for model in MODELS:
-        entry = config.model_config_list.config.add()
-        entry.name = model
-        entry.base_path = str(base / model)
-        entry.model_platform = "tensorflow"
-        entry.model_version_policy.latest.num_versions = 1
-    batching = {
-        "max_batch_size": settings.max_batch_size,
-        "batch_timeout_micros": settings.batch_timeout_micros,
-        "max_enqueued_batches": 100 * (os.cpu_count() or 1),
-        "num_batch_threads": os.cpu_count() or 1,
-    }
-    # tensorflow-serving-api has no protos for the next two: session_bundle_config.proto
-    # and monitoring_config.proto of TF Serving define them.
-    contents = {
-        MODELS_CONFIG: text_format.MessageToString(config),
-        BATCHING_CONFIG: "".join(
-            f"{name} {{ value: {value} }}\n" for name, value in batching.items()
-        )
-        # Histories differ in length from request to request.
-        + "pad_variable_length_inputs: true\n",
-        MONITORING_CONFIG: "prometheus_config {\n  enable: true\n"
-        '  path: "/monitoring/prometheus/metrics"\n}\n',
-    }
-    for name, text in contents.items():
-        _write_durably(directory / name, text)
-
-
 def _check_complete(bundle: Path, catalog: Path, profiles: Path) -> None:
     needed = [bundle / model / "saved_model.pb" for model in MODELS]
     for path in [*needed, catalog / ITEMS]:
@@ -200,6 +140,15 @@ def _check_complete(bundle: Path, catalog: Path, profiles: Path) -> None:
             raise PushError(f"the release is incomplete: `{path}` is missing")
     if not any(profiles.glob("*.parquet")):
         raise PushError(f"the release is incomplete: no profiles in `{profiles}`")
+
+
+def _check_newest(serving_root: Path, base: int) -> None:
+    newest = max(list_releases(serving_root), default=None)
+    if newest != base:
+        raise PushError(
+            f"release {base} was refreshed, but the newest is {newest} by now; refresh "
+            "that one"
+        )
 
 
 @contextlib.contextmanager
@@ -239,6 +188,9 @@ def _sources(
     yield catalog / ITEMS, str(release / ITEMS)
     for source in sorted(profiles.glob("*.parquet")):
         yield source, str(release / PROFILES / source.name)
+    for source in sorted((bundle / PARTS).rglob("*")):
+        if source.is_file():
+            yield source, str(release / PARTS / source.relative_to(bundle / PARTS))
 
 
 def _same_release(
@@ -276,7 +228,7 @@ def _publish(serving_root: Path, version: int) -> None:
     # `recommender` comes last of the models: it is the one that traffic asks.
     for model in reversed(MODELS):
         _rename(staging / model, model_dir(serving_root, model, version))
-    for name in _CONFIGS:
+    for name in CONFIGS:
         os.replace(staging / name, serving_root / name)
     _rename(staging / "release", release_dir(serving_root, version))
     staging.rmdir()
@@ -298,7 +250,7 @@ def _take_back(serving_root: Path, version: int) -> None:
     staging.mkdir(exist_ok=True)
     _move_out(serving_root, version, staging)
     if not list_releases(serving_root):
-        for name in _CONFIGS:
+        for name in CONFIGS:
             (serving_root / name).unlink(missing_ok=True)
     _remove(staging)
 

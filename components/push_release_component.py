@@ -14,7 +14,8 @@ from tfx.dsl.component.experimental.decorators import component
 
 from components.artifacts import Catalog, GateReport, Profiles, Release, ReleaseBundle
 from components.gate_file import read_gate
-from components.push_release import PushError, PushSettings, push_release
+from components.push_release import PushError, push_release
+from components.push_settings import PushSettings
 from serving.release_layout import MANIFEST, release_dir
 
 _NOTED_PACKAGES = ("tensorflow", "scann", "tensorflow-transform", "tfx")

@@ -3,6 +3,7 @@
     <root>/<model>/<version>/saved_model.pb    one folder per model and version
     <root>/models.config                       and batching.config, monitoring.config
     <root>/releases/<version>/manifest.json    items.parquet, profiles/*.parquet
+    <root>/releases/<version>/parts/           what a refresh of its items needs
 
 A release is one version number for all its models. It exists once its folder under
 `releases` does; that rename is the last step of a push.
@@ -17,6 +18,7 @@ RELEASES = "releases"
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
 PROFILES = "profiles"  # a folder of Parquet files, one a shard of the ingestion
+PARTS = "parts"  # absent where a release cannot be refreshed
 
 
 class FileChecksum(BaseModel):
@@ -26,6 +28,20 @@ class FileChecksum(BaseModel):
 
     sha256: str
     num_bytes: int
+
+
+class Refresh(BaseModel):
+    """What a refresh changed of the release that it started from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: int  # version of that release
+    added: int  # items that may be recommended now
+    changed: int  # items with other features
+    removed: int  # items that may not be recommended any more
+    fresh: int  # items searched beside the index as it was built
+    tombstones: int  # items of that index that are passed over
+    rebuilt: bool  # whether the index was built anew, or is an exact one
 
 
 class ReleaseManifest(BaseModel):
@@ -39,6 +55,7 @@ class ReleaseManifest(BaseModel):
     files: dict[str, FileChecksum]  # path relative to the serving root
     versions: dict[str, str]  # of the libraries the models were exported with
     gates: dict[str, dict[str, str]]  # what each gate saw: gate -> check -> seen
+    refresh: Refresh | None = None  # of a release that a refresh made
 
 
 def release_dir(root: Path, version: int) -> Path:

@@ -16,14 +16,10 @@ from google.protobuf import (
 from tensorflow_serving.config import model_server_config_pb2
 
 from components import push_release as push_module
-from components.push_release import (
-    PushError,
-    PushSettings,
-    push_release,
-    verify_release,
-)
+from components.push_release import PushError, push_release, verify_release
+from components.push_settings import PushSettings
 from serving.model_config import read_served_models
-from serving.release_layout import MODELS, list_releases, read_manifest
+from serving.release_layout import MODELS, Refresh, list_releases, read_manifest
 
 SETTINGS = PushSettings(keep_releases=2)
 
@@ -246,6 +242,58 @@ def test_a_bad_copy_is_noticed(push, root, monkeypatch):
     with pytest.raises(PushError, match="differs from it; check the disk"):
         push(now=2000)
     assert _tree(root) == before
+
+
+def test_parts_go_with_the_release_and_leave_with_it(push, root, bundle):
+    part = bundle / "parts" / "main" / "item_ids.json"
+    part.parent.mkdir(parents=True)
+    part.write_text("[]")
+    manifest = push(now=1000)
+    place = "releases/1000/parts/main/item_ids.json"
+    assert (root / place).read_text() == "[]"
+    assert place in manifest.files
+    verify_release(root, manifest)
+    for now in (2000, 3000):
+        push(now=now)
+    assert not (root / place).exists()
+
+
+REFRESH = Refresh(
+    base=1000, added=2, changed=0, removed=1, fresh=2, tombstones=1, rebuilt=False
+)
+
+
+def check_refresh_of_an_older_release_is_refused(push, root):
+    """Were it pushed, the newer release's models would be gone from the servers."""
+    push(now=1000)
+    push(now=2000)
+    before = _tree(root)
+    with pytest.raises(PushError, match="1000 was refreshed, but the newest is 2000"):
+        push(now=3000, refresh=REFRESH)
+    assert _tree(root) == before
+
+
+def test_refresh_of_the_newest_release_is_pushed_and_noted(push, root):
+    push(now=1000)
+    manifest = push(now=3000, refresh=REFRESH)
+    assert read_manifest(root, 3000).refresh == manifest.refresh == REFRESH
+
+
+def test_refresh_of_an_older_release_is_refused(push, root):
+    check_refresh_of_an_older_release_is_refused(push, root)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda root, base: None,  # not looked at
+        lambda root, base: read_manifest(root, base),  # "still there" is not "newest"
+    ],
+)
+def test_check_of_an_older_release_rejects(push, root, monkeypatch, wrong):
+    monkeypatch.setattr(push_module, "_check_newest", wrong)
+    with pytest.raises(pytest.fail.Exception):
+        check_refresh_of_an_older_release_is_refused(push, root)
 
 
 @pytest.mark.parametrize(
