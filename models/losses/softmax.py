@@ -6,6 +6,8 @@ a candidate is sampled is `frequency.py`'s business, choosing candidates that of
 `negatives.py`.
 """
 
+import functools
+
 import tensorflow as tf
 
 from models.losses.negatives import keep_hardest
@@ -71,13 +73,8 @@ def mask_accidental_hits(logits: tf.Tensor, candidate_ids: tf.Tensor) -> tf.Tens
     Raises:
         ValueError: if `candidate_ids` is not of rank 1.
     """
-    _check_rank("candidate_ids", candidate_ids, 1)
-    # A B * C grid of comparisons: small integers take a thirtieth of strings' time.
-    _, ids = tf.unique(candidate_ids)  # [C] int32
-    num_rows = tf.shape(logits)[0]
-    is_same_item = tf.equal(ids[:num_rows, tf.newaxis], ids[tf.newaxis, :])  # [B, C]
-    is_hit = tf.linalg.set_diag(is_same_item, tf.zeros([num_rows], tf.bool))
-    return tf.where(is_hit, tf.constant(float("-inf"), logits.dtype), logits)
+    is_hit = _is_same_item(candidate_ids, tf.shape(logits)[0])
+    return _drop_negatives(logits, is_hit)
 
 
 def mask_known_positives(
@@ -99,24 +96,45 @@ def mask_known_positives(
     Returns:
         masked: [B, C], same dtype as `logits`.
     """
-    num_rows, num_candidates = tf.shape(logits)[0], tf.shape(candidate_ids)[0]
+    return _drop_negatives(logits, _is_known(candidate_ids, known_ids))
+
+
+def _is_same_item(candidate_ids: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
+    """Returns [B, C] bool, whether candidate c is the item of row b."""
+    _check_rank("candidate_ids", candidate_ids, 1)
+    # A B * C grid of comparisons: small integers take a thirtieth of strings' time.
+    _, ids = tf.unique(candidate_ids)  # [C] int32
+    return tf.equal(ids[:num_rows, tf.newaxis], ids[tf.newaxis, :])
+
+
+def _is_known(candidate_ids: tf.Tensor, known_ids: tf.Tensor) -> tf.Tensor:
+    """Returns [B, C] bool, whether candidate c is among row b's `known_ids`."""
+    num_rows, num_candidates = tf.shape(known_ids)[0], tf.shape(candidate_ids)[0]
     # Number the ids by first appearance: candidates come first, so the numbers below
-    # `num_distinct` are theirs, and a [B, num_distinct] table replaces B * T * C
-    # comparisons.
+    # `num_distinct` are theirs, and a table of those replaces B * T * C comparisons.
     both = tf.concat([candidate_ids, tf.reshape(known_ids, [-1])], axis=0)
     _, numbers = tf.unique(both)  # [C + B * T] int32
     candidates, known = tf.split(numbers, [num_candidates, tf.size(known_ids)])
     num_distinct = tf.reduce_max(candidates) + 1
-    known = tf.minimum(tf.reshape(known, tf.shape(known_ids)), num_distinct)
-    rows = tf.broadcast_to(tf.range(num_rows)[:, tf.newaxis], tf.shape(known))
-    is_known = tf.tensor_scatter_nd_update(
-        tf.zeros([num_rows, num_distinct + 1], tf.bool),
-        tf.stack([rows, known], axis=-1),
-        tf.ones(tf.shape(known), tf.bool),
+    known = tf.minimum(known, num_distinct)
+    # A row of the table is an item's: copies of an item then take one copy of a row
+    # each, where the columns of a table by users are copied byte by byte.
+    rows = tf.repeat(tf.range(num_rows), tf.shape(known_ids)[1])
+    place = known * num_rows + rows  # [B * T]
+    table = tf.tensor_scatter_nd_update(
+        tf.zeros([(num_distinct + 1) * num_rows], tf.bool),
+        place[:, tf.newaxis],
+        tf.ones(tf.shape(place), tf.bool),
     )
-    is_hit = tf.gather(is_known, candidates, axis=1)  # [B, C]
-    is_hit = tf.linalg.set_diag(is_hit, tf.zeros([num_rows], tf.bool))
-    return tf.where(is_hit, tf.constant(float("-inf"), logits.dtype), logits)
+    is_known = tf.reshape(table, [num_distinct + 1, num_rows])
+    return tf.transpose(tf.gather(is_known, candidates))
+
+
+def _drop_negatives(logits: tf.Tensor, is_dropped: tf.Tensor) -> tf.Tensor:
+    """Gives probability 0 to candidates, never to a row's own; both [B, C]."""
+    own_stays = tf.zeros(tf.shape(logits)[:1], tf.bool)
+    is_dropped = tf.linalg.set_diag(is_dropped, own_stays)
+    return tf.where(is_dropped, tf.constant(float("-inf"), logits.dtype), logits)
 
 
 def negative_log_likelihood(logits: tf.Tensor) -> tf.Tensor:
@@ -236,15 +254,18 @@ def in_batch_softmax_loss(
         )
     _check_rank("queries", queries, 2)
     _check_rank("candidates", candidates, 2)
-    logits = tf.matmul(queries, candidates, transpose_b=True) / temperature  # [B, C]
+    logits = tf.matmul(queries / temperature, candidates, transpose_b=True)  # [B, C]
     if log_q is not None:
         if refined:
             positive_log_q = tf.zeros(tf.shape(logits)[:1], logits.dtype)
         logits = logq_corrected(logits, log_q, positive_log_q)
+    dropped = []
     if candidate_ids is not None:
-        logits = mask_accidental_hits(logits, candidate_ids)
+        dropped.append(_is_same_item(candidate_ids, tf.shape(logits)[0]))
     if known_positives is not None:
-        logits = mask_known_positives(logits, *known_positives)
+        dropped.append(_is_known(*known_positives))
+    if dropped:  # at once, as each mask is a pass over the logits and their gradient
+        logits = _drop_negatives(logits, functools.reduce(tf.logical_or, dropped))
     if num_hard_negatives is not None:
         logits = keep_hardest(logits, num_hard_negatives)
     row_loss = refined_negative_log_likelihood if refined else negative_log_likelihood

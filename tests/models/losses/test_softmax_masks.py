@@ -118,3 +118,16 @@ def test_mask_known_positives_value():
 def test_known_positives_checker_rejects(wrong):
     with pytest.raises(AssertionError):
         check_known_positives(wrong)
+
+
+@pytest.mark.parametrize("length", [0, 1, 6])
+def test_mask_known_positives_equals_comparing_all_with_all(length):
+    """Twelve candidates of seven items for eight users, some ids known by none."""
+    rng = np.random.default_rng(4)
+    ids = rng.integers(1, 8, size=12)
+    known = rng.integers(0, 12, size=[8, length])
+    logits = rng.normal(size=[8, 12]).astype(np.float32)
+    masked = mask_known_positives(tf.constant(logits), tf.constant(ids), known)
+    is_hit = (ids[np.newaxis, :, np.newaxis] == known[:, np.newaxis]).any(axis=2)
+    is_hit[np.arange(8), np.arange(8)] = False
+    np.testing.assert_array_equal(masked, np.where(is_hit, -np.inf, logits))
