@@ -149,7 +149,7 @@ def summarise(
     by_name = collections.Counter(counts)
     summary = Summary(
         sources={
-            table: _source_counts(by_name, table, num_files)
+            table: source_counts(by_name, table, num_files)
             for table, num_files in files.items()
         },
         events={split: by_name[counter("split", split)] for split in SPLITS},
@@ -185,9 +185,10 @@ def summarise(
     return summary
 
 
-def _source_counts(
+def source_counts(
     counts: collections.Counter[str], table: str, num_files: int
 ) -> SourceCounts:
+    """Returns the account of one source out of the counters of a run."""
     reasons = []
     spans = set()
     for key, count in counts.items():
