@@ -272,6 +272,14 @@ def test_estimator_steps_count_beyond_what_float32_can():
     np.testing.assert_allclose(_log_q(estimator, [1]), [-np.log(3.0)], rtol=1e-6)
 
 
+def test_estimator_takes_no_step_for_a_batch_without_rows():
+    """A last batch may have fewer rows than micro-batches."""
+    estimator = StreamingFrequencyEstimator(1000, alpha=1.0)
+    _count(estimator, [[1], [], [2], [], [1]])
+    assert int(estimator.step) == 3
+    np.testing.assert_allclose(_log_q(estimator, [1]), [-np.log(2.0)], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
