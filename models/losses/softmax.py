@@ -115,7 +115,7 @@ def _is_known(candidate_ids: tf.Tensor, known_ids: tf.Tensor) -> tf.Tensor:
     both = tf.concat([candidate_ids, tf.reshape(known_ids, [-1])], axis=0)
     _, numbers = tf.unique(both)  # [C + B * T] int32
     candidates, known = tf.split(numbers, [num_candidates, tf.size(known_ids)])
-    num_distinct = tf.reduce_max(candidates) + 1
+    num_distinct = tf.maximum(tf.reduce_max(candidates), -1) + 1  # 0 without any
     known = tf.minimum(known, num_distinct)
     # A row of the table is an item's: copies of an item then take one copy of a row
     # each, where the columns of a table by users are copied byte by byte.
