@@ -70,6 +70,12 @@ class RetrievalSettings(BaseModel):
         ge=0,
         description="Epochs without a better recall on the eval split before stopping.",
     )
+    continued_epochs: int = Field(
+        default=1,
+        ge=1,
+        description="Passes over the rows that are new since the release that "
+        "`tandem run --span` continues from.",
+    )
     learning_rate: float = Field(default=0.005, gt=0, description="AdamW's step size.")
     optimizer: Optimizer = Field(
         default=Optimizer.ADAMW,

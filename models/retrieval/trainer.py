@@ -2,11 +2,14 @@
 
 The number of epochs is found on the eval split, which is later in time than the train
 split; then the model is trained afresh for as many epochs on both, so that the latest
-events are not lost to it. The test split is never read here.
+events are not lost to it. Where a release is continued instead, training goes on from
+its checkpoint over the rows that are newer. The test split is never read here.
 """
 
+import time
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from models.preprocessing import TransformGraph
@@ -15,13 +18,26 @@ from models.retrieval.callbacks import (
     FrequencyHistogram,
     distinct_items,
 )
+from models.retrieval.checkpoint import (
+    CHECKPOINT,
+    Cost,
+    find_checkpoint,
+    read_record,
+    save_checkpoint,
+)
 from models.retrieval.distribution import make_strategy
 from models.retrieval.item_pool import ItemPool, collect_items
 from models.retrieval.settings import Optimizer, RetrievalSettings
 from models.retrieval.two_tower import Tensors, TwoTower
+from models.retrieval.warm_start import read_span_starts, restore
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
 from models.sparse_adamw import SparseAdamW
-from models.training_input import transformed_batches
+from models.training_input import (
+    Batch,
+    batches_by_span,
+    row_timestamps,
+    transformed_batches,
+)
 from models.training_log import StepMetrics
 from schemas.features import FeatureCatalog, Side
 
@@ -31,31 +47,116 @@ def run_fn(fn_args) -> None:
 
     Args:
         fn_args: TFX's `FnArgs`; `custom_config` holds `catalog` (FeatureCatalog) and
-            `settings` (RetrievalSettings), both as JSON. Writes a SavedModel to
-            `serving_model_dir` and TensorBoard logs to `model_run_dir`.
+            `settings` (RetrievalSettings), both as JSON; `base_model` may hold a
+            checkpoint to continue from. Writes a SavedModel to `serving_model_dir`, a
+            checkpoint beside it, and TensorBoard logs to `model_run_dir`.
     """
     catalog = FeatureCatalog.model_validate_json(fn_args.custom_config["catalog"])
     settings = RetrievalSettings.model_validate_json(fn_args.custom_config["settings"])
     transform = TransformGraph(fn_args.transform_output, catalog)
     logs = Path(fn_args.model_run_dir)
-    epochs = find_num_epochs(
-        settings, transform, fn_args.train_files, fn_args.eval_files, logs
-    )
-    model = fit(
-        settings,
-        transform,
-        [*fn_args.train_files, *fn_args.eval_files],
-        epochs,
-        [
-            tf.keras.callbacks.TensorBoard(str(logs / "refit")),
-            StepMetrics(logs / "refit" / "train"),
-            FrequencyHistogram(logs / "refit"),
-        ],
+    started = time.monotonic(), time.process_time()
+    files = [*fn_args.train_files, *fn_args.eval_files]
+    timestamps = row_timestamps(files)
+    base = find_checkpoint(fn_args.base_model)
+    before = None if base is None else read_record(base).trained_through
+    if base is None:
+        model = train_anew(
+            settings, transform, fn_args.train_files, fn_args.eval_files, logs
+        )
+    else:
+        timestamps = timestamps[timestamps > before]
+        starts = read_span_starts(fn_args.base_model)
+        model = train_on(base, settings, transform, files, timestamps, starts, logs)
+    save_checkpoint(
+        Path(fn_args.serving_model_dir).parent / CHECKPOINT,
+        model,
+        fn_args.transform_output,
+        catalog,
+        trained_through=int(timestamps.max(initial=before or 0)),
+        continued_from=before,
+        cost=Cost(
+            rows=len(timestamps),
+            seconds=time.monotonic() - started[0],
+            cpu_seconds=time.process_time() - started[1],
+        ),
     )
     module = RetrievalModule(model, catalog, transform)
     tf.saved_model.save(
         module, fn_args.serving_model_dir, signatures=module.signatures()
     )
+
+
+def train_anew(
+    settings: RetrievalSettings,
+    transform: TransformGraph,
+    train_files: list[str],
+    eval_files: list[str],
+    logs: Path,
+) -> TwoTower:
+    """Finds the number of epochs on the eval split, then trains on both splits."""
+    epochs = find_num_epochs(settings, transform, train_files, eval_files, logs)
+    return fit(
+        settings,
+        transform,
+        [*train_files, *eval_files],
+        epochs,
+        _watch(logs / "refit"),
+    )
+
+
+def train_on(
+    base: Path,
+    settings: RetrievalSettings,
+    transform: TransformGraph,
+    files: list[str],
+    timestamps: np.ndarray,
+    span_starts: list[int],
+    logs: Path,
+) -> TwoTower:
+    """Continues from a checkpoint on the rows that are newer, span by span.
+
+    Args:
+        base: the checkpoint's folder.
+        settings: as of the checkpoint, but for `warm_start.FREE_SETTINGS`.
+        transform: whose vocabularies hold the checkpoint's where they stood.
+        files: all rows, those already learnt from included.
+        timestamps: of the rows that are newer than the checkpoint.
+        span_starts: ms, when the log's spans begin.
+        logs: receives TensorBoard's files.
+    """
+    model = compiled_model(settings, transform, files)
+    with make_strategy(settings.replicas).scope():
+        _build(model, next(iter(transformed_batches(files, transform, 2))))
+        restore(base, model)
+    if not len(timestamps):
+        return model
+    first = int(timestamps.min())
+    begins = [first, *sorted(x for x in span_starts if x > first)]
+    batches = batches_by_span(
+        files,
+        transform,
+        settings.batch_size * settings.accumulation_steps,
+        begins,
+        settings.continued_epochs,
+        shuffle_seed=settings.seed,
+    )
+    model.fit(batches, callbacks=_watch(logs / "continued"), verbose=0)
+    return model
+
+
+def _build(model: TwoTower, batch: Batch) -> None:
+    """Makes every variable of a model and of its optimizer, and changes none."""
+    model.compute_loss(batch)
+    model.optimizer.build(model.trainable_variables)
+
+
+def _watch(logs: Path) -> list[tf.keras.callbacks.Callback]:
+    return [
+        tf.keras.callbacks.TensorBoard(str(logs)),
+        StepMetrics(logs / "train"),
+        FrequencyHistogram(logs),
+    ]
 
 
 def find_num_epochs(
@@ -88,12 +189,7 @@ def fit(
     Raises:
         ValueError: if the files hold fewer rows than two.
     """
-    tf.keras.utils.set_random_seed(settings.seed)
-    items = known_items(settings, transform, files)
-    pool = drawable_items(settings, transform, files)
-    with make_strategy(settings.replicas).scope():
-        model = TwoTower(transform.space, settings, items, pool)
-        model.compile(make_optimizer(settings))
+    model = compiled_model(settings, transform, files)
     batches = transformed_batches(
         files,
         transform,
@@ -122,6 +218,19 @@ def drawable_items(
         return None
     batches = transformed_batches(files, transform, settings.batch_size)
     return collect_items(transform.space, batches)
+
+
+def compiled_model(
+    settings: RetrievalSettings, transform: TransformGraph, files: list[str]
+) -> TwoTower:
+    """Returns an untrained model, the same for the same seed, that knows the items."""
+    tf.keras.utils.set_random_seed(settings.seed)
+    items = known_items(settings, transform, files)
+    pool = drawable_items(settings, transform, files)
+    with make_strategy(settings.replicas).scope():
+        model = TwoTower(transform.space, settings, items, pool)
+        model.compile(make_optimizer(settings))
+    return model
 
 
 def make_optimizer(settings: RetrievalSettings) -> tf.keras.optimizers.Optimizer:
