@@ -17,9 +17,8 @@ from schemas.features import (
     TIMESTAMP,
     USER_ID,
     VALUE,
-    Feature,
     FeatureCatalog,
-    FeatureKind,
+    RawColumn,
     Side,
 )
 
@@ -64,33 +63,33 @@ DEAD_LETTERS = pa.schema(
 )
 
 
-def column_type(feature: Feature) -> pa.DataType:
-    """Returns the Arrow type that holds `feature` in a canonical table."""
-    if feature.kind is FeatureKind.NUMERIC:
-        return pa.float64()
-    if feature.kind is FeatureKind.MULTI_CATEGORICAL:
-        return pa.list_(pa.string())
-    return pa.string()
+def column_type(column: RawColumn) -> pa.DataType:
+    """Returns the Arrow type that holds a feature's column in a canonical table."""
+    if column.shape:
+        # A tf.Example holds float32, and vectors are most of a catalogue's bytes.
+        return pa.list_(pa.float32() if column.is_number else pa.string())
+    return pa.float64() if column.is_number else pa.string()
 
 
-def _with_features(base: pa.Schema, features: tuple[Feature, ...]) -> pa.Schema:
-    declared = [pa.field(feature.name, column_type(feature)) for feature in features]
+def _with_features(base: pa.Schema, catalog: FeatureCatalog, side: Side) -> pa.Schema:
+    columns = catalog.declared_columns(side)
+    declared = [pa.field(column.name, column_type(column)) for column in columns]
     return pa.schema([*base, *declared])
 
 
 def events_schema(catalog: FeatureCatalog) -> pa.Schema:
-    """Returns the events table with a column for each declared context feature."""
-    return _with_features(EVENTS, catalog.context)
+    """Returns the events table with the columns of the declared context features."""
+    return _with_features(EVENTS, catalog, Side.CONTEXT)
 
 
 def items_schema(catalog: FeatureCatalog) -> pa.Schema:
-    """Returns the items table with a column for each declared item feature."""
-    return _with_features(ITEMS, catalog.item)
+    """Returns the items table with the columns of the declared item features."""
+    return _with_features(ITEMS, catalog, Side.ITEM)
 
 
 def users_schema(catalog: FeatureCatalog) -> pa.Schema:
-    """Returns the users table with a column for each declared user feature."""
-    return _with_features(USERS, catalog.user)
+    """Returns the users table with the columns of the declared user features."""
+    return _with_features(USERS, catalog, Side.USER)
 
 
 def profiles_schema(catalog: FeatureCatalog) -> pa.Schema:
@@ -114,10 +113,10 @@ def check_names(catalog: FeatureCatalog) -> None:
         (Side.ITEM, ITEMS),
         (Side.USER, USERS),
     ):
-        for feature in catalog.declared(side):
-            if feature.name in schema.names:
+        for column in catalog.declared_columns(side):
+            if column.name in schema.names:
                 raise ValueError(
-                    f"features.{side.value}: `{feature.name}` is a column of the log "
+                    f"features.{side.value}: `{column.name}` is a column of the log "
                     "contract and cannot be declared as a feature; rename the feature "
                     "and map its column under `columns`."
                 )

@@ -5,6 +5,7 @@ models' inputs and the serving signatures all derive from a `FeatureCatalog`, wh
 config declares once.
 """
 
+import dataclasses
 import enum
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -45,6 +46,26 @@ class FeatureKind(enum.Enum):
     MULTI_CATEGORICAL = "multi_categorical"  # a list of strings per row
     TEXT = "text"  # one free text per row; words and word pairs are hashed
     NUMERIC = "numeric"  # one float per row; scaled to zero mean and unit variance
+    VECTOR = "vector"  # `size` floats per row, each scaled as a number is
+    ITEM_ID = "item_id"  # the id of an item, read as the items' own ids are
+
+
+@dataclasses.dataclass(frozen=True)
+class RawColumn:
+    """One column of a feature, as tables, rows and requests hold it."""
+
+    key: str  # in a tf.Example and a request: "<side>_<name>"
+    name: str  # in its side's table
+    is_number: bool  # float32, else a string
+    shape: tuple[int | None, ...]  # of a row: (), (None,) for a list, (D,) for a vector
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a row holds any number of values."""
+        return self.shape == (None,)
+
+
+_NAME = r"[a-z][a-z0-9_]*"
 
 
 class Feature(BaseModel):
@@ -52,8 +73,22 @@ class Feature(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Column in its table.")
+    name: str = Field(pattern=rf"^{_NAME}$", description="Column in its table.")
     kind: FeatureKind
+    size: int = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="Numbers of a `vector`, the same in every row; required for it and "
+        "for no other kind.",
+    )
+    weights: str | None = Field(
+        default=None,
+        pattern=rf"^{_NAME}$",
+        description="Column with a weight for each value of a `multi_categorical` "
+        "feature, in their order, >= 0. The feature is then embedded as the weighted "
+        "mean of its values; without it, as the mean.",
+    )
     hash_buckets: int = Field(
         default=0,
         ge=0,
@@ -61,11 +96,51 @@ class Feature(BaseModel):
         "or for hashed n-grams (text). 0 takes the kind's default: 8, or 4096 for text.",
     )
 
+    @model_validator(mode="after")
+    def _options_fit_the_kind(self) -> "Feature":
+        is_vector = self.kind is FeatureKind.VECTOR
+        if is_vector and not self.size:
+            raise ValueError(
+                f"`{self.name}`: a feature of the kind `vector` needs its `size`, how "
+                "many numbers each row has"
+            )
+        if self.size and not is_vector:
+            raise ValueError(
+                f"`{self.name}`: `size` belongs to the kind `vector`. "
+                f"Received: size={self.size} with kind {self.kind.value}"
+            )
+        if self.weights and self.kind is not FeatureKind.MULTI_CATEGORICAL:
+            raise ValueError(
+                f"`{self.name}`: `weights` belongs to the kind `multi_categorical`. "
+                f"Received: weights={self.weights} with kind {self.kind.value}"
+            )
+        if self.hash_buckets and self.kind is FeatureKind.ITEM_ID:
+            raise ValueError(
+                f"`{self.name}`: items that are not known share the `id_hash_buckets` of "
+                "the catalogue of features; take `hash_buckets` out"
+            )
+        return self
+
     @property
     def num_hash_buckets(self) -> int:
         """Number of ids for hashed values, never 0."""
         default = 4096 if self.kind is FeatureKind.TEXT else 8
         return self.hash_buckets or default
+
+    def columns(self, side: Side) -> list[RawColumn]:
+        """Returns the feature's column, and behind it that of its weights, if any."""
+        shapes: dict[FeatureKind, tuple[int | None, ...]] = {
+            FeatureKind.MULTI_CATEGORICAL: (None,),
+            FeatureKind.VECTOR: (self.size,),
+        }
+        is_number = self.kind in (FeatureKind.NUMERIC, FeatureKind.VECTOR)
+        columns = [(self.name, is_number, shapes.get(self.kind, ()))]
+        if self.weights:
+            columns.append((self.weights, True, (None,)))
+        return [
+            RawColumn(f"{side.value}_{name}", name, is_number, shape)
+            for name, is_number, shape in columns
+        ]
 
 
 class UserStatistic(enum.Enum):
@@ -104,11 +179,30 @@ class FeatureCatalog(BaseModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"each feature is declared once; declared twice: {twice}")
+        for feature in features:
+            others = [other.weights for other in features if other is not feature]
+            if feature.weights in [*names, *filter(None, others)]:
+                raise ValueError(
+                    f"`{feature.name}`: the column `{feature.weights}` holds its "
+                    "`weights` and is no feature of its own, nor another one's weights; "
+                    "give each its own column"
+                )
+        return features
+
+    @field_validator("item")
+    @classmethod
+    def _items_name_no_items(cls, features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+        names = [x.name for x in features if x.kind is FeatureKind.ITEM_ID]
+        if names:
+            raise ValueError(
+                f"the kind `item_id` is for features of users and of the context. "
+                f"Received for items: {names}; declare them as `categorical`"
+            )
         return features
 
     @model_validator(mode="after")
     def _keys_are_free(self) -> "FeatureCatalog":
-        keys = [key for key, _ in self.features()]
+        keys = [column.key for column in self.columns()]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise ValueError(
@@ -132,6 +226,23 @@ class FeatureCatalog(BaseModel):
             (f"{side.value}_{feature.name}", feature)
             for side in (sides or tuple(Side))
             for feature in (*self.declared(side), *self._derived(side))
+        ]
+
+    def columns(self, *sides: Side) -> list[RawColumn]:
+        """Returns the raw columns of the given sides' features, or of all of them."""
+        return [
+            column
+            for side in (sides or tuple(Side))
+            for feature in (*self.declared(side), *self._derived(side))
+            for column in feature.columns(side)
+        ]
+
+    def declared_columns(self, side: Side) -> list[RawColumn]:
+        """Returns the columns that the features take in the side's table."""
+        return [
+            column
+            for feature in self.declared(side)
+            for column in feature.columns(side)
         ]
 
     def declared(self, side: Side) -> tuple[Feature, ...]:

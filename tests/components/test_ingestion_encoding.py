@@ -31,6 +31,10 @@ def check_encoding(varint):
         encoding.list_entries("none", pa.array([[]], pa.list_(pa.string()))),
         encoding.float_entries("number", pa.array([0.25])),
         encoding.float_entries("nothing", pa.array([None], pa.float64())),
+        encoding.float_list_entries("vector", pa.array([[0.5] * 40])),
+        encoding.float_list_entries(
+            "nowhere", pa.array([None], pa.list_(pa.float32()))
+        ),
         encoding.int_entries("when", pa.array([1_700_000_000_123])),
         encoding.int_entries("never", pa.array([None], pa.int64())),
         encoding.bytes_entries("empty", pa.array([b""], pa.binary())),
@@ -39,6 +43,7 @@ def check_encoding(varint):
         "text": [LONG],
         "many": ["a", "", "é" * 70],
         "number": [0.25],
+        "vector": [0.5] * 40,
         "when": [1_700_000_000_123],
         "empty": [],
     }
@@ -75,12 +80,14 @@ VALUES = {
     "text": TEXT,
     "many": st.lists(TEXT, min_size=1, max_size=5),
     "number": st.floats(width=32, allow_nan=False),
+    "vector": st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=40),
     "whole": st.integers(0, 2**63 - 1),
 }
 ENTRIES = {
     "text": (encoding.text_entries, pa.string()),
     "many": (encoding.list_entries, pa.list_(pa.string())),
     "number": (encoding.float_entries, pa.float64()),
+    "vector": (encoding.float_list_entries, pa.list_(pa.float32())),
     "whole": (encoding.int_entries, pa.int64()),
 }
 
@@ -96,8 +103,11 @@ def encoded(rows):
 
 def check_rows_survive(encode, rows):
     """The checker: each row comes back with its own values and no others."""
-    listed = [{k: v if k == "many" else [v] for k, v in row.items()} for row in rows]
-    assert [decoded(example) for example in encode(rows)] == listed
+    listed = [
+        {k: v if isinstance(v, list) else [v] for k, v in row.items()} for row in rows
+    ]
+    are_equal = [decoded(example) for example in encode(rows)] == listed
+    assert are_equal
 
 
 @hypothesis_settings(max_examples=100, deadline=None)
@@ -125,11 +135,16 @@ def test_row_checker_rejects(wrong):
 def test_slices_of_columns_are_encoded():
     lists = pa.array([["far"], ["a", "b"], None, ["c"]]).slice(1)
     texts = pa.array(["far", "a", None, "ccc"]).slice(1)
-    columns = (encoding.list_entries("l", lists), encoding.text_entries("t", texts))
+    vectors = pa.array([[9.0], [1.0, 2.0], [3.0], None]).slice(1)
+    columns = (
+        encoding.list_entries("l", lists),
+        encoding.text_entries("t", texts),
+        encoding.float_list_entries("v", vectors),
+    )
     examples = encoding.examples(encoding.concat(*columns)).to_pylist()
     assert [decoded(example) for example in examples] == [
-        {"l": ["a", "b"], "t": ["a"]},
-        {},
+        {"l": ["a", "b"], "t": ["a"], "v": [1.0, 2.0]},
+        {"v": [3.0]},
         {"l": ["c"], "t": ["ccc"]},
     ]
 

@@ -54,8 +54,8 @@ def test_every_declared_feature_is_a_column_of_its_kind(name):
         (Side.CONTEXT, "events"),
     ):
         for found in tables_read(config, table):
-            for feature in config.features.declared(side):
-                assert schemas[found].field(feature.name).type == column_type(feature)
+            for column in config.features.declared_columns(side):
+                assert schemas[found].field(column.name).type == column_type(column)
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))

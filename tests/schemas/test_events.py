@@ -29,6 +29,35 @@ def test_tables_hold_the_declared_features():
     ]
 
 
+def test_tables_hold_vectors_and_weights_as_float32():
+    catalog = FeatureCatalog.model_validate(
+        {
+            "user": [{"name": "taste", "kind": "vector", "size": 3}],
+            "item": [
+                {"name": "tags", "kind": "multi_categorical", "weights": "shares"}
+            ],
+            "context": [{"name": "seed", "kind": "item_id"}],
+        }
+    )
+    numbers = pa.list_(pa.float32())
+    assert events.items_schema(catalog) == pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("tags", pa.list_(pa.string())),
+            ("shares", numbers),
+        ]
+    )
+    assert events.profiles_schema(catalog).field("taste").type == numbers
+    assert events.events_schema(catalog).field("seed").type == pa.string()
+
+
+def test_weights_cannot_take_the_name_of_a_canonical_column():
+    feature = {"name": "tags", "kind": "multi_categorical", "weights": "item_id"}
+    catalog = FeatureCatalog.model_validate({"item": [feature]})
+    with pytest.raises(ValueError, match=r"features.item: `item_id` is a column"):
+        events.check_names(catalog)
+
+
 @pytest.mark.parametrize(
     ("side", "name"),
     [("context", "propensity"), ("item", "item_id"), ("user", "user_id")],

@@ -5,6 +5,7 @@ from schemas.features import (
     Feature,
     FeatureCatalog,
     FeatureKind,
+    RawColumn,
     Side,
     transformed_name,
 )
@@ -85,6 +86,121 @@ def test_catalog_refuses_an_unknown_key():
 def test_catalog_refuses_a_feature_declared_twice(side):
     with pytest.raises(ValidationError, match=r"declared twice: \['age'\]"):
         FeatureCatalog(**{side.value: (AGE, GENRES, AGE)})
+
+
+EVERY_KIND = FeatureCatalog.model_validate(
+    {
+        "user": [{"name": "taste", "kind": "vector", "size": 3}],
+        "item": [
+            {"name": "genres", "kind": "multi_categorical", "weights": "shares"},
+            {"name": "tags", "kind": "multi_categorical"},
+            {"name": "title", "kind": "text"},
+        ],
+        "context": [
+            {"name": "seed", "kind": "item_id"},
+            {"name": "hour", "kind": "numeric"},
+            {"name": "device", "kind": "categorical"},
+        ],
+        "user_statistics": ["mean_label"],
+    }
+)
+
+
+def check_columns(columns):
+    """By hand: what tables, rows and requests hold for each kind."""
+    assert columns(EVERY_KIND) == [
+        RawColumn("user_taste", "taste", True, (3,)),
+        RawColumn("user_mean_label", "mean_label", True, ()),
+        RawColumn("item_genres", "genres", False, (None,)),
+        RawColumn("item_shares", "shares", True, (None,)),
+        RawColumn("item_tags", "tags", False, (None,)),
+        RawColumn("item_title", "title", False, ()),
+        RawColumn("context_seed", "seed", False, ()),
+        RawColumn("context_hour", "hour", True, ()),
+        RawColumn("context_device", "device", False, ()),
+    ]
+    keys = [column.key for column in columns(EVERY_KIND, Side.CONTEXT, Side.USER)]
+    assert keys == [
+        *("context_seed", "context_hour", "context_device"),
+        *("user_taste", "user_mean_label"),
+    ]
+
+
+def _without_weights(catalog, *sides):
+    return [c for c in FeatureCatalog.columns(catalog, *sides) if c.name != "shares"]
+
+
+def _declared_only(catalog, *sides):
+    return [c for side in sides or Side for c in catalog.declared_columns(side)]
+
+
+def test_columns_value():
+    check_columns(FeatureCatalog.columns)
+
+
+@pytest.mark.parametrize("wrong", [_without_weights, _declared_only])
+def test_columns_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_columns(wrong)
+
+
+def test_declared_columns_are_those_of_the_table():
+    names = [column.name for column in EVERY_KIND.declared_columns(Side.USER)]
+    assert names == ["taste"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "message"),
+    [
+        ({"kind": "vector"}, "`f`: a feature of the kind `vector` needs its `size`"),
+        ({"kind": "vector", "size": -1}, "size"),
+        ({"kind": "numeric", "size": 2}, "`size` belongs to the kind `vector`"),
+        ({"kind": "vector", "size": 2, "weights": "w"}, "belongs to the kind `multi_c"),
+        (
+            {"kind": "text", "weights": "w"},
+            "`weights` belongs to the kind `multi_categ",
+        ),
+        ({"kind": "multi_categorical", "weights": "W"}, "weights"),
+        ({"kind": "item_id", "hash_buckets": 3}, "share the `id_hash_buckets`"),
+    ],
+)
+def test_feature_refuses_options_of_another_kind(feature, message):
+    with pytest.raises(ValidationError, match=message):
+        Feature.model_validate({"name": "f", **feature})
+
+
+WEIGHTED = {"name": "tags", "kind": "multi_categorical", "weights": "w"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "w", "kind": "numeric"},
+        {"name": "genres", "kind": "multi_categorical", "weights": "w"},
+    ],
+)
+def test_catalog_refuses_weights_that_are_another_features(other):
+    with pytest.raises(ValidationError, match="`w` holds its `weights` and is no feat"):
+        FeatureCatalog.model_validate({"item": [WEIGHTED, other]})
+    FeatureCatalog.model_validate({"item": [WEIGHTED], "user": [other]})
+
+
+def test_catalog_refuses_weights_with_the_key_of_an_id_or_a_statistic():
+    for weights, message in (("id", "named `id`"), ("mean_label", "user_mean_label")):
+        with pytest.raises(ValidationError, match=message):
+            FeatureCatalog.model_validate(
+                {
+                    "user": [WEIGHTED | {"weights": weights}],
+                    "user_statistics": ["mean_label"],
+                }
+            )
+    with pytest.raises(ValidationError, match="`tags` holds its `weights`"):
+        FeatureCatalog.model_validate({"item": [WEIGHTED | {"weights": "tags"}]})
+
+
+def test_catalog_refuses_an_item_that_names_an_item():
+    with pytest.raises(ValidationError, match=r"Received for items: \['twin'\]"):
+        FeatureCatalog.model_validate({"item": [{"name": "twin", "kind": "item_id"}]})
 
 
 @pytest.mark.parametrize("side", ["user", "item"])
