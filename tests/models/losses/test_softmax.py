@@ -277,6 +277,51 @@ def test_negative_log_likelihood_ignores_a_constant_added_to_a_row(shift, row, s
     )
 
 
+FAR_APART = np.array([[0.5, -900.0, 0.5], [800.0, 1.0, -np.inf], [2.0, 1.0, 3.0]])
+
+
+def check_gradient_of_weighed_rows(nll):
+    """Rows of weights 2, 3 and 0, logits that no exponential holds, and a dropped one."""
+    logits = tf.Variable(FAR_APART)
+    with tf.GradientTape() as tape:
+        values = nll(tf.convert_to_tensor(logits))
+        loss = tf.reduce_sum(values * [2.0, 3.0, 0.0])
+    np.testing.assert_allclose(values[:2], [np.log(2), 799.0], rtol=1e-12)
+    expected = [[2 * (0.5 - 1), 0, 2 * 0.5], [3.0, -3.0, 0], [0, 0, 0]]
+    gradient = tape.gradient(loss, logits)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-300)
+
+
+def _with_gradient(gradient_of):
+    @tf.custom_gradient
+    def nll(logits):
+        probability = tf.nn.softmax(logits)
+        own = negative_log_likelihood(logits)
+        return own, lambda upstream: gradient_of(probability, upstream[:, tf.newaxis])
+
+    return nll
+
+
+WRONG_NLLS = {
+    "the log of a rounded probability": lambda s: (
+        -tf.math.log(tf.linalg.diag_part(tf.nn.softmax(s)))
+    ),
+    "no weights": _with_gradient(lambda p, up: p - np.eye(3)),
+    "the positive unweighed": _with_gradient(lambda p, up: p * up - np.eye(3)),
+    "no positive": _with_gradient(lambda p, up: p * up),
+}
+
+
+def test_negative_log_likelihood_has_the_gradient_of_weighed_rows():
+    check_gradient_of_weighed_rows(negative_log_likelihood)
+
+
+@pytest.mark.parametrize("wrong", WRONG_NLLS.values(), ids=WRONG_NLLS)
+def test_gradient_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_gradient_of_weighed_rows(wrong)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     ids=st.lists(st.integers(0, 3), min_size=1, max_size=8),
