@@ -53,16 +53,29 @@ def preprocessing_fn(inputs: dict, custom_config: dict) -> dict[str, tf.Tensor]:
     outputs[transformed_name(HISTORY)] = lookup_ids(
         history[:, -catalog.history_length :], item_vocabulary, buckets
     )
-    for key, feature in catalog.features():
-        outputs[transformed_name(key)] = _transform(key, feature, inputs[key])
+    for side in Side:
+        for key, feature in catalog.features(side):
+            columns = feature.columns(side)
+            values, *weights = [inputs[column.key] for column in columns]
+            if feature.kind is FeatureKind.ITEM_ID:
+                ids = lookup_ids(_first_value(values, ""), item_vocabulary, buckets)
+                outputs[transformed_name(key)] = ids
+                continue
+            outputs[transformed_name(key)] = _transform(key, feature, values)
+            if weights:
+                outputs[transformed_name(columns[1].key)] = shares(values, weights[0])
     return {
-        name: tf.sparse.from_dense(ids) if ids.shape.rank == 2 else ids
-        for name, ids in outputs.items()
+        name: tensor
+        if tensor.shape.rank == 1 or tensor.shape[1] is not None
+        else tf.sparse.from_dense(tensor)
+        for name, tensor in outputs.items()
     }
 
 
 def _transform(key: str, feature: Feature, values: tf.SparseTensor) -> tf.Tensor:
     """Returns one declared feature in the form of its kind (feature_space.py)."""
+    if feature.kind is FeatureKind.VECTOR:
+        return standardised(_vectors(values, feature.size))
     if feature.kind is FeatureKind.NUMERIC:
         # One NaN in the log would make the mean, and so the whole column, NaN.
         values = tf.sparse.retain(values, tf.math.is_finite(values.values))
@@ -75,6 +88,56 @@ def _transform(key: str, feature: Feature, values: tf.SparseTensor) -> tf.Tensor
     else:
         dense = tf.sparse.to_dense(values, default_value="")
     return lookup_ids(dense, vocabulary, feature.num_hash_buckets)
+
+
+def _vectors(values: tf.SparseTensor, size: int) -> tf.Tensor:
+    """Returns [B, size]; NaN where a row has no vector, or one with a gap in it."""
+    inside = tf.sparse.retain(values, values.indices[:, 1] < size)
+    dense = tf.sparse.to_dense(
+        tf.SparseTensor(inside.indices, inside.values, [values.dense_shape[0], size]),
+        default_value=float("nan"),
+    )
+    dense = tf.ensure_shape(dense, [None, size])
+    is_whole = tf.reduce_all(tf.math.is_finite(dense), axis=1, keepdims=True)
+    return tf.where(is_whole, dense, float("nan"))
+
+
+def standardised(vectors: tf.Tensor) -> tf.Tensor:
+    """Scales each component to zero mean and unit variance over the analysed rows.
+
+    Args:
+        vectors: float32 [B, D], NaN where a row has none.
+
+    Returns:
+        float32 [B, D], zeros where a row has none.
+    """
+    scaled = tft.scale_to_z_score(vectors, elementwise=True)
+    return tf.where(tf.math.is_finite(vectors), scaled, tf.zeros_like(scaled))
+
+
+def shares(values: tf.SparseTensor, weights: tf.SparseTensor) -> tf.Tensor:
+    """Returns how much each value of a row counts: 1 in total, or all 0.
+
+    Args:
+        values: string [B, L].
+        weights: float32 [B, W], by the values' places. One below 0 counts as 0; a value
+            without one counts as much as a value of weight 1.
+
+    Returns:
+        float32 [B, L]; 0 where there is no value.
+    """
+    width = values.dense_shape[1]
+    inside = tf.sparse.retain(weights, weights.indices[:, 1] < width)
+    dense = tf.sparse.to_dense(
+        tf.SparseTensor(inside.indices, inside.values, values.dense_shape),
+        default_value=1.0,
+    )
+    is_value = tf.sparse.to_dense(values, default_value="") != ""
+    dense = tf.where(is_value, tf.maximum(dense, 0.0), 0.0)
+    # Divided by the largest first: a sum of finite weights need not be finite.
+    dense = tf.math.divide_no_nan(dense, tf.reduce_max(dense, axis=1, keepdims=True))
+    total = tf.reduce_sum(dense, axis=1, keepdims=True)
+    return tf.math.divide_no_nan(dense, total)
 
 
 def lookup_ids(
@@ -179,8 +242,9 @@ def raw_features(
     Args:
         inputs: `user_id` string [B] and `history_item_ids` string [B, T] ("" pads) for
             the user side, `item_id` string [B] for the item side, and each feature of
-            the sides by example key: string or float [B], or string [B, L] where
-            multi-valued; "" and NaN mean missing.
+            the sides by example key: string or float [B], string [B, L] where
+            multi-valued, float [B, L] its weights, float [B, D] a vector; "" and NaN
+            mean missing.
         catalog: the declared features.
         *sides: which sides' features to convert.
 
@@ -193,17 +257,17 @@ def raw_features(
         raw[HISTORY] = tf.sparse.from_dense(inputs[HISTORY])
     if Side.ITEM in sides:
         raw[ITEM_ID] = inputs[ITEM_ID]
-    for key, feature in catalog.features(*sides):
-        values = inputs[key]
-        if feature.kind is not FeatureKind.MULTI_CATEGORICAL:
+    for column in catalog.columns(*sides):
+        values = inputs[column.key]
+        if not column.shape:
             values = values[:, tf.newaxis]
-        if feature.kind is FeatureKind.NUMERIC:
+        if column.is_number:
             where = tf.where(tf.math.is_finite(values))
-            raw[key] = tf.SparseTensor(
+            raw[column.key] = tf.SparseTensor(
                 where, tf.gather_nd(values, where), tf.shape(values, tf.int64)
             )
         else:
-            raw[key] = tf.sparse.from_dense(values)
+            raw[column.key] = tf.sparse.from_dense(values)
     return raw
 
 

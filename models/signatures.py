@@ -23,12 +23,9 @@ def input_signature(catalog: FeatureCatalog, *sides: Side) -> dict[str, tf.Tenso
         spec[HISTORY] = tf.TensorSpec([None, None], tf.string, HISTORY)
     if Side.ITEM in sides:
         spec[ITEM_ID] = tf.TensorSpec([None], tf.string, ITEM_ID)
-    for key, feature in catalog.features(*sides):
-        shape = (
-            [None, None] if feature.kind is FeatureKind.MULTI_CATEGORICAL else [None]
-        )
-        dtype = tf.float32 if feature.kind is FeatureKind.NUMERIC else tf.string
-        spec[key] = tf.TensorSpec(shape, dtype, key)
+    for column in catalog.columns(*sides):
+        dtype = tf.float32 if column.is_number else tf.string
+        spec[column.key] = tf.TensorSpec([None, *column.shape], dtype, column.key)
     return spec
 
 
@@ -42,31 +39,30 @@ def transformed_signature(
         names: some of `space.query_names` and `space.candidate_names`.
         rank: number of leading axes: 1 for [B, ...], 2 for [B, C, ...].
     """
-    features = {
-        feature.name: feature
-        for feature in (
-            space.user_id,
-            space.item_id,
-            TransformedFeature(space.history_name, FeatureKind.MULTI_CATEGORICAL, 0),
-            *space.user,
-            *space.item,
-            *space.context,
-        )
-    }
     spec = {}
-    for name in names:
-        kind = features[name].kind
-        is_list = kind in (FeatureKind.MULTI_CATEGORICAL, FeatureKind.TEXT)
-        dtype = tf.float32 if kind is FeatureKind.NUMERIC else tf.int64
-        spec[name] = tf.TensorSpec([None] * (rank + is_list), dtype, name)
-    return spec
+    for feature in (*space.query_features, *space.candidate_features):
+        shape = [*[None] * rank, *_row_shape(feature)]
+        is_number = feature.kind in (FeatureKind.NUMERIC, FeatureKind.VECTOR)
+        dtype = tf.float32 if is_number else tf.int64
+        spec[feature.name] = tf.TensorSpec(shape, dtype, feature.name)
+        if feature.weights_name:
+            weights = tf.TensorSpec(shape, tf.float32, feature.weights_name)
+            spec[feature.weights_name] = weights
+    return {name: spec[name] for name in names}
+
+
+def _row_shape(feature: TransformedFeature) -> list[int | None]:
+    if feature.kind is FeatureKind.VECTOR:
+        return [feature.size]
+    is_list = feature.kind in (FeatureKind.MULTI_CATEGORICAL, FeatureKind.TEXT)
+    return [None] if is_list else []
 
 
 def example_spec(
     raw_feature_spec: dict, catalog: FeatureCatalog, *sides: Side
 ) -> dict[str, tf.io.FixedLenFeature | tf.io.VarLenFeature]:
     """Returns what to parse of a serialized raw tf.Example for the given sides."""
-    keys = [key for key, _ in catalog.features(*sides)]
+    keys = [column.key for column in catalog.columns(*sides)]
     if Side.USER in sides:
         keys += [USER_ID, HISTORY]
     if Side.ITEM in sides:

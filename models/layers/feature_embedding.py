@@ -8,29 +8,37 @@ import tensorflow as tf
 from models.layers.history import masked_mean
 from schemas.features import FeatureKind
 
+_ONE_ID = (FeatureKind.CATEGORICAL, FeatureKind.ITEM_ID)
+_WITHOUT_IDS = (FeatureKind.NUMERIC, FeatureKind.VECTOR)
+
 
 @dataclasses.dataclass(frozen=True)
 class Field:
     """One field to embed."""
 
     kind: FeatureKind
-    num_ids: int = 0  # rows of its table, padding included; 0 for NUMERIC
+    num_ids: int = 0  # rows of its table, padding included; 0 for NUMERIC and VECTOR
     shares: int | None = None  # position of the field whose table this one reads
+    size: int = 0  # components of a VECTOR
+    is_weighted: bool = False  # whether its ids come with weights
 
 
 @tf.keras.utils.register_keras_serializable("tandem")
 class FeatureEmbedding(tf.keras.layers.Layer):
     """Turns each field into a vector: the V (or, with `dim` 1, the w) of an FM.
 
-    CATEGORICAL              the id's row; zeros for id 0
+    CATEGORICAL, ITEM_ID     the id's row; zeros for id 0
     MULTI_CATEGORICAL, TEXT  the mean of the rows of the ids that are not 0
+    the same, weighted       sum_i weight_i * row of id_i, over the ids that are not 0
     NUMERIC                  value * the field's own learned vector
+    VECTOR                   value [size] @ the field's own learned [size, K] matrix
 
     All tables are one variable, so the categorical fields are read by one lookup.
 
     Args:
         fields: the fields, in the order of the tensors; `Field` or any object with a
-            `kind` and `num_ids`, such as a `TransformedFeature`.
+            `kind`, `num_ids`, `size` and `is_weighted`, such as a
+            `TransformedFeature`.
         dim: length K of the vectors.
         initializer: of the table and of the numeric vectors.
     """
@@ -47,7 +55,11 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             raise ValueError(f"`dim` should be >= 1. Received: dim={dim}")
         self.fields = [
             Field(
-                FeatureKind(field.kind), field.num_ids, getattr(field, "shares", None)
+                FeatureKind(field.kind),
+                field.num_ids,
+                getattr(field, "shares", None),
+                field.size,
+                field.is_weighted,
             )
             for field in fields
         ]
@@ -69,6 +81,15 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 shape=(len(self._numeric), dim),
                 initializer=_copy(self.initializer),
             )
+        self.projections = {
+            position: self.add_weight(
+                name=f"projection_{position}",
+                shape=(field.size, dim),
+                initializer=_copy(self.initializer),
+            )
+            for position, field in enumerate(self.fields)
+            if field.kind is FeatureKind.VECTOR
+        }
 
     def _place_tables(self) -> tuple[list[int], int]:
         first_row, num_rows = [], 0
@@ -77,7 +98,12 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 _check_shares(self.fields, position)
                 first_row.append(first_row[field.shares])
                 continue
-            if field.kind is not FeatureKind.NUMERIC and field.num_ids < 1:
+            if field.kind is FeatureKind.VECTOR and field.size < 1:
+                raise ValueError(
+                    "`size` should be >= 1 for a vector field. "
+                    f"Received: size={field.size} at position {position}"
+                )
+            if field.kind not in _WITHOUT_IDS and field.num_ids < 1:
                 raise ValueError(
                     f"`num_ids` should be >= 1 for a {field.kind.value} field. "
                     f"Received: num_ids={field.num_ids} at position {position}"
@@ -112,8 +138,10 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         """Embeds fields.
 
         Args:
-            tensors: one per field: [...] for CATEGORICAL and NUMERIC, [..., L] for the
-                others. The leading axes are the same for all: [B], or [B, C].
+            tensors: one per field: [...] for CATEGORICAL, ITEM_ID and NUMERIC, [..., size]
+                for VECTOR, [..., L] for the others, and (ids, weights), both [..., L],
+                where they are weighted. The leading axes are the same for all: [B], or
+                [B, C].
             positions: which fields the tensors are; None means all, in order.
 
         Returns:
@@ -132,15 +160,19 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             if kind is FeatureKind.NUMERIC:
                 vector = self.numeric_vectors[self._numeric.index(position)]
                 vectors[position] = tensor[..., tf.newaxis] * vector
-            elif kind is not FeatureKind.CATEGORICAL:
+            elif kind is FeatureKind.VECTOR:
+                vectors[position] = tf.linalg.matvec(
+                    self.projections[position], tensor, transpose_a=True
+                )
+            elif self.fields[position].is_weighted:
+                vectors[position] = self._weighted_sum(position, tensor)
+            elif kind not in _ONE_ID:
                 vectors[position] = masked_mean(self.lookup(position, tensor), tensor)
         return tf.stack([vectors[position] for position in positions], axis=-2)
 
     def _embed_categorical(self, tensors: dict[int, tf.Tensor]) -> dict:
         positions = [
-            position
-            for position in tensors
-            if self.fields[position].kind is FeatureKind.CATEGORICAL
+            position for position in tensors if self.fields[position].kind in _ONE_ID
         ]
         if not positions:
             return {}
@@ -148,6 +180,18 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         first_row = tf.constant([self._first_row[p] for p in positions], ids.dtype)
         rows = self._rows(ids + first_row, ids)  # [..., F, K]
         return dict(zip(positions, tf.unstack(rows, len(positions), -2), strict=True))
+
+    def _weighted_sum(
+        self, position: int, tensors: tuple[tf.Tensor, tf.Tensor]
+    ) -> tf.Tensor:
+        if not isinstance(tensors, tuple):
+            raise ValueError(
+                f"`tensors` should hold (ids, weights) for the weighted field {position}, "
+                f"as `TransformedFeature.of` gives them. Received: {tensors!r}"
+            )
+        ids, weights = tensors
+        rows = self.lookup(position, ids)
+        return tf.reduce_sum(rows * weights[..., tf.newaxis], axis=-2)
 
     def _rows(self, rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         is_present = tf.cast(tf.not_equal(ids, 0), self.table.dtype)
@@ -164,8 +208,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         return {
             **super().get_config(),
             "fields": [
-                {"kind": f.kind.value, "num_ids": f.num_ids, "shares": f.shares}
-                for f in self.fields
+                {**dataclasses.asdict(field), "kind": field.kind.value}
+                for field in self.fields
             ],
             "dim": self.dim,
             "initializer": tf.keras.initializers.serialize(self.initializer),
@@ -174,8 +218,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict) -> "FeatureEmbedding":
         fields = [
-            Field(FeatureKind(f["kind"]), f["num_ids"], f["shares"])
-            for f in config["fields"]
+            Field(**{**field, "kind": FeatureKind(field["kind"])})
+            for field in config["fields"]
         ]
         return cls(**{**config, "fields": fields})
 

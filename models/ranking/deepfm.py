@@ -2,12 +2,11 @@
 
 import tensorflow as tf
 
-from models.feature_space import FeatureSpace
+from models.feature_space import FeatureSpace, TransformedFeature
 from models.layers.feature_embedding import FeatureEmbedding, Field
 from models.layers.fm_interaction import fm_interaction
 from models.layers.mlp import MLP
 from models.ranking.deepfm_settings import DeepFMSettings
-from schemas.features import FeatureKind
 
 Tensors = dict[str, tf.Tensor]
 
@@ -17,9 +16,10 @@ class DeepFM(tf.keras.Model):
 
     logits = w0 + sum_i w_i + sum_{i<j} <v_i, v_j> + DNN([v_1 .. v_F])
 
-    The fields are the user id, the history (the mean over its items, which reads the
-    table of the item id), the features of the user, the context and the item, and the
-    item id. Both branches read the same V, and their logits are summed, not projected.
+    The fields are the user id, the history (the mean over its items), the features of
+    the user, the context and the item, and the item id. The history and a seed item read
+    the table of the item id. Both branches read the same V, and their logits are summed,
+    not projected.
 
     A row's fields fall into the query's and the candidate's. Each term is a sum of a
     query part, a candidate part and what joins them, so that scoring many candidates
@@ -40,10 +40,8 @@ class DeepFM(tf.keras.Model):
         super().__init__(**kwargs)
         settings = settings or DeepFMSettings()
         self.l2 = settings.l2
-        self.query_names, self.candidate_names = (
-            space.query_names,
-            space.candidate_names,
-        )
+        self._query_features = space.query_features
+        self._candidate_features = space.candidate_features
         fields = _fields(space)
         self.vectors = FeatureEmbedding(
             fields,
@@ -111,20 +109,24 @@ class DeepFM(tf.keras.Model):
         )
 
     def _embed_query(self, features: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._embed(features, self.query_names, first=0)
+        return self._embed(features, self._query_features, first=0)
 
     def _embed_candidate(self, features: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._embed(features, self.candidate_names, first=len(self.query_names))
+        first = len(self._query_features)
+        return self._embed(features, self._candidate_features, first)
 
-    def _embed(self, features: Tensors, names: list[str], first: int) -> tuple:
+    def _embed(
+        self, features: Tensors, fields: list[TransformedFeature], first: int
+    ) -> tuple:
+        names = [name for field in fields for name in field.names]
         missing = sorted(set(names) - set(features))
         if missing:
             raise ValueError(
-                f"`features` should hold a tensor for each of {list(names)}. "
+                f"`features` should hold a tensor for each of {names}. "
                 f"Received none for {missing}"
             )
-        positions = range(first, first + len(names))
-        tensors = [features[name] for name in names]
+        positions = range(first, first + len(fields))
+        tensors = [field.of(features) for field in fields]
         return self.vectors(tensors, positions), self.first_order(tensors, positions)
 
     def _logits(self, query: tuple, candidate: tuple, training: bool) -> tf.Tensor:
@@ -150,22 +152,21 @@ class DeepFM(tf.keras.Model):
 
 
 def _fields(space: FeatureSpace) -> list[Field]:
-    """Returns a field per name of `space.query_names`, then `space.candidate_names`."""
-    features = [space.user_id, *space.user, *space.context, space.item_id, *space.item]
-    field_of = {
-        feature.name: Field(feature.kind, feature.num_ids) for feature in features
-    }
-    field_of[space.history_name] = Field(
-        FeatureKind.MULTI_CATEGORICAL, space.item_id.num_ids
-    )
-    names = [*space.query_names, *space.candidate_names]
-    history, item_id = names.index(space.history_name), names.index(space.item_id.name)
-    fields = [field_of[name] for name in names]
-    # The history comes first among the fields, so the item id is the one that shares.
-    fields[item_id] = Field(
-        FeatureKind.CATEGORICAL, space.item_id.num_ids, shares=history
-    )
-    return fields
+    """Returns a field per feature of the query, then of the candidate."""
+    features = [*space.query_features, *space.candidate_features]
+    # The history comes first among those that read the table of the item id.
+    history = features.index(space.history)
+    of_items = (space.item_id, *space.seed_items)
+    return [
+        Field(
+            feature.kind,
+            feature.num_ids,
+            history if feature in of_items else None,
+            feature.size,
+            feature.is_weighted,
+        )
+        for feature in features
+    ]
 
 
 def _flat(vectors: tf.Tensor) -> tf.Tensor:
