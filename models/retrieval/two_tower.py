@@ -119,7 +119,8 @@ class TwoTower(tfrs.Model):
         # A batch's histories hold few items many times: each is embedded once.
         distinct, place = tf.unique(tf.reshape(history, [-1]))
         vectors = tf.gather(self._item_vectors(self.item_table(distinct)), place)
-        return tf.reshape(vectors, tf.concat([tf.shape(history), [-1]], axis=0))
+        shape = tf.concat([tf.shape(history), [self.settings.embedding_dim]], axis=0)
+        return tf.reshape(vectors, shape)
 
     def compute_loss(
         self, inputs: tuple[Tensors, Tensors], training: bool = False
