@@ -4,6 +4,8 @@
 TensorFlow ops only, `retrieval` and `ranking` are the stages alone. Each gets warm-up
 requests, and the exporting process records requests with its answers, for
 ValidateServing to replay against a server.
+
+All but `ranking` hold the items, so these are what a refresh of the items writes anew.
 """
 
 import dataclasses
@@ -18,12 +20,14 @@ from components.build_index import ITEMS_EXAMPLES, ItemVectors
 from components.read_examples import read_serialized
 from models.index import (
     BuiltIndex,
+    ExactIndex,
     Index,
     build_tuned_index,
+    candidate_settings,
     estimate_memory,
     refreshed_index,
 )
-from models.index_settings import IndexSettings
+from models.index_settings import IndexKind, IndexSettings
 from models.policy_settings import PolicySettings
 from models.preprocessing import TransformGraph, raw_features
 from models.recommender import Recommender
@@ -32,8 +36,8 @@ from schemas.features import FeatureCatalog, Side
 
 _SAVE_OPTIONS = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
 _NUM_RETRIEVED = 100
-# The bundle's `retrieval` keeps the towers too: for whoever needs vectors, and for the
-# next run's gate, which measures the last release on its own test split.
+# The bundle's `retrieval` keeps the towers too: for whoever needs vectors, for the next
+# run's gate, which measures the last release on its own test split, and for a refresh.
 TOWER_SIGNATURES = ("query_examples", "candidate_examples")
 
 
@@ -72,15 +76,34 @@ class TrainedStages:
             tf.saved_model.load(ranking_dir),
         )
 
+    @classmethod
+    def of_release(
+        cls,
+        transform_uri: str,
+        retrieval_dir: str,
+        ranking_dir: str,
+        catalog: FeatureCatalog,
+    ) -> "TrainedStages":
+        """Loads the same from the models of a release, without its items."""
+        return cls(
+            TransformGraph(transform_uri, catalog),
+            tf.saved_model.load(retrieval_dir).towers,
+            tf.saved_model.load(ranking_dir),
+        )
+
 
 class RetrievalServer(tf.Module):
-    """The `retrieval` model: the K best items of each user, nothing excluded."""
+    """The `retrieval` model: the K best items of each user, nothing excluded.
 
-    def __init__(self, catalog, item_ids, transform, embed_query, index: Index) -> None:
+    Attributes:
+        towers: the trained retrieval model; `TrainedStages.of_release` finds it here.
+    """
+
+    def __init__(self, catalog, item_ids, transform, towers, index: Index) -> None:
         super().__init__(name="retrieval")
+        self.towers = towers
         self._catalog = catalog
         self._transform = transform
-        self._embed_query = embed_query
         self._index = index
         self._item_ids = tf.constant(item_ids)
         self._num_retrieved = min(_NUM_RETRIEVED, len(item_ids))
@@ -92,7 +115,7 @@ class RetrievalServer(tf.Module):
         def serving_default(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             query = self._transform(raw_features(inputs, self._catalog, *QUERY_SIDES))
             scores, rows = self._index.search(
-                self._embed_query(query), tf.constant(self._num_retrieved)
+                self.towers.embed_query(query), tf.constant(self._num_retrieved)
             )
             found = rows >= 0
             items = tf.gather(self._item_ids, tf.maximum(rows, 0))
@@ -112,13 +135,36 @@ class IndexedItems:
     index: Index
 
 
+class RebuildDueError(Exception):
+    """An index that would have to be built anew, where that was not wanted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReleaseIndex:
+    """The index of a release, and what the next one can reuse of it.
+
+    Attributes:
+        built: what the release searches with.
+        main: the index that was built, with the vectors it was built from.
+        num_fresh, num_tombstones: items beside `main`, and items of it passed over.
+        is_reused: whether `main` is that of an earlier release.
+    """
+
+    built: BuiltIndex
+    main: IndexedItems
+    num_fresh: int = 0
+    num_tombstones: int = 0
+    is_reused: bool = False
+
+
 def release_index(
     vectors: ItemVectors,
     queries: np.ndarray,
     settings: IndexSettings,
     k: int,
     previous: IndexedItems | None = None,
-) -> BuiltIndex:
+    may_build: bool = True,
+) -> ReleaseIndex:
     """Returns the index to serve: a tuned one, or the previous one brought up to date.
 
     Args:
@@ -127,8 +173,17 @@ def release_index(
         settings: how to build, and how large a segment beside a built index may grow.
         k: items that a search is asked for, for the target to hold there.
         previous: reused where the towers are the same, so that most vectors are too.
+        may_build: whether an approximate index is built where the previous one will
+            not do.
+
+    Raises:
+        RebuildDueError: if `may_build` is False and one would have to be.
     """
-    if previous is not None:
+    if previous is not None and previous.index.is_exact:
+        kinds = [s.kind for s in candidate_settings(len(vectors.item_ids), settings)]
+        if IndexKind.EXACT in kinds:
+            return _exact_as_before(vectors, settings)
+    elif previous is not None:
         index = refreshed_index(
             previous.index,
             previous.vectors.item_ids,
@@ -137,14 +192,37 @@ def release_index(
             vectors.embeddings,
         )
         if index.changed_share <= settings.max_segment_share:
-            return BuiltIndex(
+            built = BuiltIndex(
                 index,
                 estimate_memory(*vectors.embeddings.shape, settings, index.is_exact),
                 None,
                 f"built before; {index.num_fresh} items are fresh, "
                 f"{index.num_tombstones} are passed over",
             )
-    return build_tuned_index(vectors.embeddings, queries, settings, k=k)
+            return ReleaseIndex(
+                built, previous, index.num_fresh, index.num_tombstones, is_reused=True
+            )
+        if not may_build:
+            raise RebuildDueError(
+                f"the index is to be built anew: {index.num_fresh} fresh and "
+                f"{index.num_tombstones} gone items are {index.changed_share:.1%} of the "
+                f"{previous.index.num_items} it was built from, and "
+                f"`index.max_segment_share` is {settings.max_segment_share:.1%}"
+            )
+    if previous is not None and not may_build:
+        raise RebuildDueError(
+            f"an approximate index is to be built: {len(vectors.item_ids)} items are "
+            "too many for an exact one (`index.exact_below`)"
+        )
+    built = build_tuned_index(vectors.embeddings, queries, settings, k=k)
+    return ReleaseIndex(built, IndexedItems(vectors, built.index))
+
+
+def _exact_as_before(vectors: ItemVectors, settings: IndexSettings) -> ReleaseIndex:
+    index = ExactIndex(vectors.embeddings)
+    memory = estimate_memory(*vectors.embeddings.shape, settings, True)
+    built = BuiltIndex(index, memory, None, "exact, as before")
+    return ReleaseIndex(built, IndexedItems(vectors, index))
 
 
 def export_models(
@@ -155,7 +233,7 @@ def export_models(
     bundle_dir: str,
     index: Index,
 ) -> tuple[Index, Index]:
-    """Writes `<bundle_dir>/<model>` for the four models of a release.
+    """Writes `<bundle_dir>/<model>` for the three models that hold the items.
 
     Returns:
         (index, exact): what `recommender` and `recommender_exact` search with.
@@ -183,9 +261,8 @@ def export_models(
         return module
 
     server = RetrievalServer(
-        settings.catalog, vectors.item_ids, transform, retrieval.embed_query, exact
+        settings.catalog, vectors.item_ids, transform, retrieval, exact
     )
-    server.parts = (transform, retrieval)
     modules = {
         "recommender": recommender(index),
         "recommender_exact": recommender(exact),
@@ -195,8 +272,13 @@ def export_models(
     for name, module in modules.items():
         signatures = module.signatures() | (towers if module is server else {})
         save_module(module, signatures, bundle_dir, name)
-    save_module(ranking, dict(ranking.signatures), bundle_dir, "ranking")
     return index, exact
+
+
+def export_ranking(stages: TrainedStages, bundle_dir: str) -> None:
+    """Writes `<bundle_dir>/ranking`, which holds no items."""
+    ranking = stages.ranking
+    save_module(ranking, dict(ranking.signatures), bundle_dir, "ranking")
 
 
 def save_module(

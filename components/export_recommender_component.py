@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 from tfx.dsl.component.experimental.annotations import (
     InputArtifact,
     OutputArtifact,
@@ -20,21 +19,13 @@ from components.artifacts import (
     ItemIndex,
     ReleaseBundle,
 )
-from components.build_index import ITEMS_EXAMPLES, read_vectors, run_in_batches
-from components.export_recommender import (
-    ExportSettings,
-    TrainedStages,
-    export_models,
-    release_index,
-)
+from components.build_index import read_vectors
+from components.export_bundle import export_bundle
+from components.export_recommender import ExportSettings, TrainedStages
 from components.gate_file import publish_gate
-from components.offline_recommendation import OfflineModels
-from components.read_examples import read_serialized
-from components.record_release import ExportGateSettings, judge_export, record_release
+from components.record_release_settings import ExportGateSettings
 from components.recorded_requests import requests_of_test_users
-from models.index import recall_against_exact, write_pareto
-
-_RECALL_CUTOFF = 100
+from models.index import write_pareto
 
 
 @component
@@ -76,41 +67,21 @@ def ExportRecommender(
         path_utils.serving_model_path(ranking_model.uri),
         export.catalog,
     )
-    vectors = read_vectors(index.uri)
-    items = read_serialized([str(Path(catalog.uri) / ITEMS_EXAMPLES)])
-    offline = OfflineModels(
-        stages.retrieval.signatures["query_examples"],
-        stages.ranking.signatures["logits"],
-        vectors,
-        items,
-    )
     requests = requests_of_test_users(
         interactions.uri, stages.transform.raw_spec, export.catalog, settings.num_users
     )
-    query_vectors = run_in_batches(
-        offline.embed_query,
-        np.array([request.example for request in requests], object),
-        "embeddings",
+    exported = export_bundle(
+        stages,
+        transform_graph.uri,
+        catalog.uri,
+        read_vectors(index.uri),
+        requests,
+        Path(bundle.uri),
+        export,
+        settings,
     )
-    # What the gate would refuse is no choice.
-    target = max(export.index.recall_target, settings.min_index_agreement)
-    built = release_index(
-        vectors,
-        query_vectors[::2],
-        export.index.model_copy(update={"recall_target": target}),
-        max(_RECALL_CUTOFF, export.num_candidates),
-    )
-    if built.tuning is not None:
-        write_pareto(built.tuning, Path(board.uri))
-    indexes = export_models(
-        vectors, catalog.uri, stages, export, bundle.uri, built.index
-    )
-    recorded = record_release(Path(bundle.uri), requests, offline, export)
-    judges = query_vectors[1::2] if len(query_vectors) > 1 else query_vectors
-    recall = recall_against_exact(*indexes, judges, _RECALL_CUTOFF)
-    figures = recorded.figures | {
-        f"recall@{_RECALL_CUTOFF}": recall,
-        "index_megabytes": built.memory.total / 1e6,
-    }
-    (Path(evaluation.uri) / "metrics.json").write_text(json.dumps(figures, indent=2))
-    publish_gate(judge_export(figures, settings), report)
+    if exported.built.tuning is not None:
+        write_pareto(exported.built.tuning, Path(board.uri))
+    metrics = json.dumps(exported.figures, indent=2)
+    (Path(evaluation.uri) / "metrics.json").write_text(metrics)
+    publish_gate(exported.gate, report)

@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import fcntl
 import hashlib
+import importlib.metadata
 import os
 import shutil
 import time
@@ -39,6 +40,7 @@ _STAGING = ".push-"  # + version: a push under way, or one that was killed
 _PRUNING = ".prune-"  # + version: a release being removed
 _LOCK = ".push.lock"
 _CHUNK = 1 << 20
+_NOTED_PACKAGES = ("tensorflow", "scann", "tensorflow-transform", "tfx")
 
 
 class PushError(Exception):
@@ -115,6 +117,11 @@ def push_release(
         for old in list_releases(serving_root)[: -settings.keep_releases]:
             _prune(serving_root, old)
     return manifest
+
+
+def library_versions() -> dict[str, str]:
+    """Returns the versions that a manifest notes."""
+    return {name: importlib.metadata.version(name) for name in _NOTED_PACKAGES}
 
 
 def verify_release(serving_root: Path, manifest: ReleaseManifest) -> None:

@@ -1,6 +1,5 @@
 """PushRelease: the atomic push as a TFX component."""
 
-import importlib.metadata
 import shutil
 from pathlib import Path
 
@@ -11,40 +10,47 @@ from tfx.dsl.component.experimental.annotations import (
     Parameter,
 )
 from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
 
 from components.artifacts import Catalog, GateReport, Profiles, Release, ReleaseBundle
 from components.gate_file import read_gate
-from components.push_release import PushError, push_release
+from components.push_release import PushError, library_versions, push_release
 from components.push_settings import PushSettings
+from models.retrieval.checkpoint import CHECKPOINT
 from serving.release_layout import MANIFEST, release_dir
 
-_NOTED_PACKAGES = ("tensorflow", "scann", "tensorflow-transform", "tfx")
 _COMPARED_MODELS = ("retrieval", "ranking")  # by the next run's gates
 
 
 @component
 def PushRelease(
     bundle: InputArtifact[ReleaseBundle],
+    retrieval_model: InputArtifact[standard_artifacts.Model],
     catalog: InputArtifact[Catalog],
     profiles: InputArtifact[Profiles],
     validation: InputArtifact[GateReport],
     release: OutputArtifact[Release],
     serving_root: Parameter[str],
     newest_release: Parameter[str],
+    span: Parameter[str],
     settings_json: Parameter[str],
 ) -> None:
     """Pushes a validated release into the serving root.
 
     Args:
         bundle: the models.
+        retrieval_model: its checkpoint is what a later span continues from.
         catalog: the items, for whoever shows titles.
         profiles: the users, for whoever serves by user id.
         validation: the serving gate's answer, which must be a pass.
-        release: the manifest, copies of `retrieval` and `ranking`, and the version.
+        release: the manifest, copies of `retrieval` and `ranking`, the checkpoint, and,
+            as custom properties, the version and the span.
         serving_root: where model servers look, on a local file system.
         newest_release: what the serving root holds. Read by nobody here: TFX reuses a
             cached result only where all parameters are equal, and a serving root can
             be emptied.
+        span: the one that the models were tested on; "" where the log was split by
+            shares.
         settings_json: a `PushSettings`.
     """
     del newest_release
@@ -60,11 +66,15 @@ def PushRelease(
         Path(profiles.uri),
         root,
         PushSettings.model_validate_json(settings_json),
-        versions={name: importlib.metadata.version(name) for name in _NOTED_PACKAGES},
+        versions=library_versions(),
         gates={gate.gate: {check.name: check.seen for check in gate.checks}},
     )
     shutil.copy(release_dir(root, manifest.version) / MANIFEST, release.uri)
     for model in _COMPARED_MODELS:
         shutil.copytree(Path(bundle.uri) / model, Path(release.uri) / model)
+    shutil.copytree(
+        Path(retrieval_model.uri) / CHECKPOINT, Path(release.uri) / CHECKPOINT
+    )
     release.set_int_custom_property("version", manifest.version)
+    release.set_string_custom_property("span", span)
     logging.info("release %d is in %s", manifest.version, serving_root)

@@ -1,6 +1,7 @@
 """Requests for a release to be tried with: real users of the test split."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -47,8 +48,16 @@ def requests_of_test_users(
     # Splits are written in order of user and time within a shard: the last row counts.
     latest = {user: row for row, user in enumerate(users)}
     rows = [latest[user] for user in sorted(latest)][:limit]
+    return requests_of(examples[rows], raw_feature_spec, catalog)
+
+
+def requests_of(
+    examples: Sequence[bytes], raw_feature_spec: dict, catalog: FeatureCatalog
+) -> list[UserRequest]:
+    """Returns the request that each tf.Example's user would make."""
+    spec = example_spec(raw_feature_spec, catalog, *QUERY_SIDES)
     return [
-        UserRequest(_dense(examples[row], spec, catalog), examples[row]) for row in rows
+        UserRequest(_dense(example, spec, catalog), example) for example in examples
     ]
 
 

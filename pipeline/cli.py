@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from pipeline.cli_data import data
+from pipeline.cli_items import items
 from pipeline.cli_options import (
     BAD_CONFIG,
     FAILED,
@@ -54,7 +55,7 @@ def main() -> None:
         cli()
     except tuple(codes) as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(codes[type(error)])
+        sys.exit(next(codes[kind] for kind in type(error).__mro__ if kind in codes))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,6 +64,7 @@ def cli() -> None:
 
 
 cli.add_command(data)
+cli.add_command(items)
 cli.add_command(schema)
 
 

@@ -41,7 +41,7 @@ class Refresh(BaseModel):
     removed: int  # items that may not be recommended any more
     fresh: int  # items searched beside the index as it was built
     tombstones: int  # items of that index that are passed over
-    rebuilt: bool  # whether the index was built anew, or is an exact one
+    rebuilt: bool  # whether an approximate index was built anew
 
 
 class ReleaseManifest(BaseModel):
