@@ -116,17 +116,17 @@ def _is_known(candidate_ids: tf.Tensor, known_ids: tf.Tensor) -> tf.Tensor:
     _, numbers = tf.unique(both)  # [C + B * T] int32
     candidates, known = tf.split(numbers, [num_candidates, tf.size(known_ids)])
     num_distinct = tf.maximum(tf.reduce_max(candidates), -1) + 1  # 0 without any
-    known = tf.minimum(known, num_distinct)
     # A row of the table is an item's: copies of an item then take one copy of a row
     # each, where the columns of a table by users are copied byte by byte.
     rows = tf.repeat(tf.range(num_rows), tf.shape(known_ids)[1])
     place = known * num_rows + rows  # [B * T]
+    place = tf.boolean_mask(place, known < num_distinct)
     table = tf.tensor_scatter_nd_update(
-        tf.zeros([(num_distinct + 1) * num_rows], tf.bool),
+        tf.zeros([num_distinct * num_rows], tf.bool),
         place[:, tf.newaxis],
         tf.ones(tf.shape(place), tf.bool),
     )
-    is_known = tf.reshape(table, [num_distinct + 1, num_rows])
+    is_known = tf.reshape(table, [num_distinct, num_rows])
     return tf.transpose(tf.gather(is_known, candidates))
 
 
@@ -134,7 +134,14 @@ def _drop_negatives(logits: tf.Tensor, is_dropped: tf.Tensor) -> tf.Tensor:
     """Gives probability 0 to candidates, never to a row's own; both [B, C]."""
     own_stays = tf.zeros(tf.shape(logits)[:1], tf.bool)
     is_dropped = tf.linalg.set_diag(is_dropped, own_stays)
-    return tf.where(is_dropped, tf.constant(float("-inf"), logits.dtype), logits)
+
+    @tf.custom_gradient
+    def drop(logits: tf.Tensor):
+        # What comes back to a logit of -inf is its probability, 0: no pass to clear it.
+        masked = tf.where(is_dropped, tf.constant(float("-inf"), logits.dtype), logits)
+        return masked, lambda upstream: upstream
+
+    return drop(logits)
 
 
 def negative_log_likelihood(logits: tf.Tensor) -> tf.Tensor:
