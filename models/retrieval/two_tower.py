@@ -136,11 +136,15 @@ class TwoTower(tfrs.Model):
 def make_history_encoder(
     settings: RetrievalSettings, history_length: int
 ) -> tf.keras.layers.Layer | None:
-    """Returns what reads the order of a history, None where the mean is all."""
+    """Returns what reads the order of a history, built; None where the mean is all."""
+    if settings.history_encoder is HistoryEncoder.MEAN:
+        return None
     if settings.history_encoder is HistoryEncoder.ATTENTION:
-        return HistoryAttention(
+        encoder = HistoryAttention(
             history_length, settings.attention_blocks, name="history_attention"
         )
-    if settings.history_encoder is HistoryEncoder.GRU:
-        return HistoryGru(name="history_gru")
-    return None
+    else:
+        encoder = HistoryGru(name="history_gru")
+    # A weight that appears at the first batch is too late for optimizer and checkpoint.
+    encoder(tf.zeros([1, 1, settings.embedding_dim]), tf.zeros([1, 1], tf.int64))
+    return encoder

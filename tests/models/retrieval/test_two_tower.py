@@ -390,3 +390,11 @@ def test_checkerboard_is_learned_from_the_histories():
     scores = tf.matmul(queries, vectors, transpose_b=True).numpy()
     np.put_along_axis(scores, met, -np.inf, axis=1)
     np.testing.assert_array_equal(scores.argmax(axis=1), everyone)
+
+
+@pytest.mark.parametrize("encoder", ["attention", "gru"])
+def test_every_weight_of_an_encoder_is_there_before_the_first_batch(encoder):
+    model = _model(history_encoder=encoder)
+    before = {weight.ref() for weight in model.weights}
+    model.embed_query(_batch()[0])
+    assert {weight.ref() for weight in model.weights} == before
