@@ -75,7 +75,7 @@ def preprocessing_fn(inputs: dict, custom_config: dict) -> dict[str, tf.Tensor]:
 def _transform(key: str, feature: Feature, values: tf.SparseTensor) -> tf.Tensor:
     """Returns one declared feature in the form of its kind (feature_space.py)."""
     if feature.kind is FeatureKind.VECTOR:
-        return standardised(_vectors(values, feature.size))
+        return _standardised(whole_vectors(values, feature.size))
     if feature.kind is FeatureKind.NUMERIC:
         # One NaN in the log would make the mean, and so the whole column, NaN.
         values = tf.sparse.retain(values, tf.math.is_finite(values.values))
@@ -90,8 +90,16 @@ def _transform(key: str, feature: Feature, values: tf.SparseTensor) -> tf.Tensor
     return lookup_ids(dense, vocabulary, feature.num_hash_buckets)
 
 
-def _vectors(values: tf.SparseTensor, size: int) -> tf.Tensor:
-    """Returns [B, size]; NaN where a row has no vector, or one with a gap in it."""
+def whole_vectors(values: tf.SparseTensor, size: int) -> tf.Tensor:
+    """Returns the rows that have all numbers of a vector.
+
+    Args:
+        values: float32 [B, L].
+        size: numbers of a vector; those behind are ignored.
+
+    Returns:
+        float32 [B, size]; NaN where a row has none or too few, or one that is not finite.
+    """
     inside = tf.sparse.retain(values, values.indices[:, 1] < size)
     dense = tf.sparse.to_dense(
         tf.SparseTensor(inside.indices, inside.values, [values.dense_shape[0], size]),
@@ -102,7 +110,7 @@ def _vectors(values: tf.SparseTensor, size: int) -> tf.Tensor:
     return tf.where(is_whole, dense, float("nan"))
 
 
-def standardised(vectors: tf.Tensor) -> tf.Tensor:
+def _standardised(vectors: tf.Tensor) -> tf.Tensor:
     """Scales each component to zero mean and unit variance over the analysed rows.
 
     Args:

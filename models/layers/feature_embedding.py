@@ -81,15 +81,19 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 shape=(len(self._numeric), dim),
                 initializer=_copy(self.initializer),
             )
-        self.projections = {
-            position: self.add_weight(
-                name=f"projection_{position}",
-                shape=(field.size, dim),
-                initializer=_copy(self.initializer),
-            )
+        self._vectors = [
+            position
             for position, field in enumerate(self.fields)
             if field.kind is FeatureKind.VECTOR
-        }
+        ]
+        self.projections = [
+            self.add_weight(
+                name=f"projection_{position}",
+                shape=(self.fields[position].size, dim),
+                initializer=_copy(self.initializer),
+            )
+            for position in self._vectors
+        ]
 
     def _place_tables(self) -> tuple[list[int], int]:
         first_row, num_rows = [], 0
@@ -161,8 +165,9 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 vector = self.numeric_vectors[self._numeric.index(position)]
                 vectors[position] = tensor[..., tf.newaxis] * vector
             elif kind is FeatureKind.VECTOR:
+                projection = self.projections[self._vectors.index(position)]
                 vectors[position] = tf.linalg.matvec(
-                    self.projections[position], tensor, transpose_a=True
+                    projection, tensor, transpose_a=True
                 )
             elif self.fields[position].is_weighted:
                 vectors[position] = self._weighted_sum(position, tensor)

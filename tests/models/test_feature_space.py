@@ -97,3 +97,67 @@ def test_a_growing_vocabulary_extends_the_range_and_nothing_else():
     after = FeatureSpace.from_vocabulary_sizes(CATALOG, {**SIZES, "item_id": 31})
     assert after.item_id.num_ids == before.item_id.num_ids + 1
     assert dataclasses.replace(after, item_id=before.item_id) == before
+
+
+EVERY_KIND = FeatureCatalog.model_validate(
+    {
+        "user": [
+            {"name": "taste", "kind": "vector", "size": 3},
+            {"name": "idol", "kind": "item_id"},
+        ],
+        "item": [{"name": "tags", "kind": "multi_categorical", "weights": "counts"}],
+        "context": [
+            {"name": "seed", "kind": "item_id"},
+            {"name": "hour", "kind": "categorical"},
+        ],
+        "id_hash_buckets": 5,
+    }
+)
+EVERY_SIZE = {"user_id": 40, "item_id": 30, "item_tags": 6, "context_hour": 24}
+
+
+def check_seed_items(space_of):
+    """Seed items are the features that name an item; their ids are those of items."""
+    space = space_of(EVERY_KIND, EVERY_SIZE)
+    seeds = [(feature.name, feature.num_ids) for feature in space.seed_items]
+    assert seeds == [("user_idol_xf", 36), ("context_seed_xf", 36)]
+
+
+def _seeds_of_the_context(catalog, sizes):
+    space = FeatureSpace.from_vocabulary_sizes(catalog, sizes)
+    return dataclasses.replace(space, user=space.user[:1])
+
+
+def _seeds_in_a_space_of_their_own(catalog, sizes):
+    space = FeatureSpace.from_vocabulary_sizes(catalog, sizes)
+    seed = dataclasses.replace(space.context[0], num_ids=9)
+    return dataclasses.replace(space, context=(seed, space.context[1]))
+
+
+def test_seed_items_value():
+    check_seed_items(FeatureSpace.from_vocabulary_sizes)
+
+
+@pytest.mark.parametrize(
+    "wrong", [_seeds_of_the_context, _seeds_in_a_space_of_their_own]
+)
+def test_seed_items_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_seed_items(wrong)
+
+
+def test_weights_follow_their_feature_and_vectors_have_their_size():
+    space = FeatureSpace.from_vocabulary_sizes(EVERY_KIND, EVERY_SIZE)
+    assert space.candidate_names == ["item_id_xf", "item_tags_xf", "item_counts_xf"]
+    assert [feature.name for feature in space.candidate_features] == [
+        *("item_id_xf", "item_tags_xf"),
+    ]
+    (tags,) = space.item
+    assert tags.is_weighted and tags.num_ids == 1 + 8 + 6
+    tensors = {"item_tags_xf": "ids", "item_counts_xf": "weights", "other": "x"}
+    assert tags.of(tensors) == ("ids", "weights")
+    taste = space.user[0]
+    assert (taste.size, taste.num_ids, taste.is_weighted) == (3, 0, False)
+    assert taste.of({"user_taste_xf": "numbers"}) == "numbers"
+    assert space.history in space.query_features
+    assert space.history.num_ids == space.item_id.num_ids

@@ -6,16 +6,22 @@ from models.signatures import example_spec, input_signature, transformed_signatu
 from schemas.features import Feature, FeatureCatalog, FeatureKind, Side
 
 CATALOG = FeatureCatalog(
-    user=(Feature(name="age", kind=FeatureKind.NUMERIC),),
+    user=(
+        Feature(name="age", kind=FeatureKind.NUMERIC),
+        Feature(name="taste", kind=FeatureKind.VECTOR, size=3),
+    ),
     item=(
         Feature(name="genres", kind=FeatureKind.MULTI_CATEGORICAL),
+        Feature(name="tags", kind=FeatureKind.MULTI_CATEGORICAL, weights="counts"),
         Feature(name="title", kind=FeatureKind.TEXT),
     ),
-    context=(Feature(name="device", kind=FeatureKind.CATEGORICAL),),
+    context=(
+        Feature(name="device", kind=FeatureKind.CATEGORICAL),
+        Feature(name="seed", kind=FeatureKind.ITEM_ID),
+    ),
 )
-SPACE = FeatureSpace.from_vocabulary_sizes(
-    CATALOG, {"user_id": 1, "item_id": 1, "item_genres": 1, "context_device": 1}
-)
+VOCABULARIES = ("user_id", "item_id", "item_genres", "item_tags", "context_device")
+SPACE = FeatureSpace.from_vocabulary_sizes(CATALOG, dict.fromkeys(VOCABULARIES, 1))
 
 
 def _seen(spec):
@@ -29,11 +35,15 @@ def check_input_signature(signature):
         "user_id": ([None], tf.string, "user_id"),
         "history_item_ids": ([None, None], tf.string, "history_item_ids"),
         "user_age": ([None], tf.float32, "user_age"),
+        "user_taste": ([None, 3], tf.float32, "user_taste"),
         "context_device": ([None], tf.string, "context_device"),
+        "context_seed": ([None], tf.string, "context_seed"),
     }
     assert _seen(signature(CATALOG, Side.ITEM)) == {
         "item_id": ([None], tf.string, "item_id"),
         "item_genres": ([None, None], tf.string, "item_genres"),
+        "item_tags": ([None, None], tf.string, "item_tags"),
+        "item_counts": ([None, None], tf.float32, "item_counts"),
         "item_title": ([None], tf.string, "item_title"),
     }
 
@@ -73,9 +83,13 @@ def test_transformed_signature_adds_the_leading_axes(rank):
         "user_id_xf": (leading, tf.int64, "user_id_xf"),
         "history_item_ids_xf": ([*leading, None], tf.int64, "history_item_ids_xf"),
         "user_age_xf": (leading, tf.float32, "user_age_xf"),
+        "user_taste_xf": ([*leading, 3], tf.float32, "user_taste_xf"),
         "context_device_xf": (leading, tf.int64, "context_device_xf"),
+        "context_seed_xf": (leading, tf.int64, "context_seed_xf"),
         "item_id_xf": (leading, tf.int64, "item_id_xf"),
         "item_genres_xf": ([*leading, None], tf.int64, "item_genres_xf"),
+        "item_tags_xf": ([*leading, None], tf.int64, "item_tags_xf"),
+        "item_counts_xf": ([*leading, None], tf.float32, "item_counts_xf"),
         "item_title_xf": ([*leading, None], tf.int64, "item_title_xf"),
     }
 
@@ -90,11 +104,17 @@ def test_example_spec_picks_the_sides_keys_and_never_the_label():
         for key in (
             *("event_id", "user_id", "item_id", "history_item_ids", "label", "reward"),
             *("user_age", "item_genres", "item_title", "context_device"),
+            *("user_taste", "item_tags", "item_counts", "context_seed"),
         )
     }
     query = example_spec(raw, CATALOG, Side.USER, Side.CONTEXT)
-    assert set(query) == {"user_id", "history_item_ids", "user_age", "context_device"}
+    assert set(query) == {
+        *("user_id", "history_item_ids", "user_age", "user_taste"),
+        *("context_device", "context_seed"),
+    }
     item = example_spec(raw, CATALOG, Side.ITEM)
-    assert set(item) == {"item_id", "item_genres", "item_title"}
+    assert set(item) == {
+        *("item_id", "item_genres", "item_tags", "item_counts", "item_title"),
+    }
     both = example_spec(raw, CATALOG, *Side)
     assert set(both) == set(query) | set(item)

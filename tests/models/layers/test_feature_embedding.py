@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from models.layers.feature_embedding import FeatureEmbedding, Field
+from models.layers.history import masked_mean
 from schemas.features import FeatureKind
 
 FIELDS = [
@@ -12,6 +13,9 @@ FIELDS = [
     Field(FeatureKind.CATEGORICAL, 3, shares=2),
     Field(FeatureKind.TEXT, 5),
     Field(FeatureKind.NUMERIC),
+    Field(FeatureKind.VECTOR, size=3),
+    Field(FeatureKind.MULTI_CATEGORICAL, 3, shares=2, is_weighted=True),
+    Field(FeatureKind.ITEM_ID, 4, shares=0),
 ]
 TENSORS = [
     np.array([3, 0]),
@@ -20,14 +24,27 @@ TENSORS = [
     np.array([2, 1]),
     np.array([[4], [0]]),
     np.array([0.0, 1.0], np.float32),
+    np.array([[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]], np.float32),
+    (
+        np.array([[2, 0, 1], [0, 1, 0]]),
+        np.array([[0.75, 9.0, 0.5], [0, 1, 0]], np.float32),
+    ),
+    np.array([1, 0]),
 ]
 # One table of 4 + 3 + 5 rows: row r is (r, r + 0.5). Two numeric vectors.
 TABLE = np.arange(12)[:, np.newaxis] + np.array([0.0, 0.5])
 NUMERIC = np.array([[10.0, 20.0], [30.0, 40.0]])
-# By hand: field 0 starts at row 0, fields 2 and 3 at row 4, field 4 at row 7.
+PROJECTION = np.array([[1.0, -1.0], [50.0, 60.0], [0.25, 2.0]])
+# By hand: fields 0 and 8 start at row 0, fields 2, 3 and 7 at row 4, field 4 at row 7.
 EXPECTED = [
-    [[3, 3.5], [5, 10], [5.5, 6], [6, 6.5], [11, 11.5], [0, 0]],
-    [[0, 0], [-20, -40], [0, 0], [5, 5.5], [0, 0], [30, 40]],
+    [
+        *([3, 3.5], [5, 10], [5.5, 6], [6, 6.5], [11, 11.5], [0, 0]),
+        *([1.5, 3], [7, 7.625], [1, 1.5]),
+    ],
+    [
+        *([0, 0], [-20, -40], [0, 0], [5, 5.5], [0, 0], [30, 40]),
+        *([0, 0], [5, 5.5], [0, 0]),
+    ],
 ]
 
 
@@ -35,7 +52,12 @@ def _layer(layer_class=FeatureEmbedding):
     layer = layer_class(FIELDS, 2)
     layer.table.assign(TABLE)
     layer.numeric_vectors.assign(NUMERIC)
+    layer.projections[0].assign(PROJECTION)
     return layer
+
+
+def _tensors():
+    return tf.nest.map_structure(tf.constant, TENSORS)
 
 
 class PaddingIsAnItem(FeatureEmbedding):
@@ -52,23 +74,47 @@ class SumsLists(FeatureEmbedding):
     def call(self, tensors, positions=None):
         counts = [
             tf.maximum(tf.math.count_nonzero(t, -1, dtype=tf.float32), 1.0)
-            if t.ndim > 1
+            if not isinstance(t, tuple) and t.ndim > 1 and t.dtype.is_integer
             else tf.ones(2)
             for t in tensors
         ]
         return super().call(tensors) * tf.stack(counts, -1)[..., tf.newaxis]
 
 
+class WeightsIgnored(FeatureEmbedding):
+    def _weighted_sum(self, position, tensors):
+        return masked_mean(self.lookup(position, tensors[0]), tensors[0])
+
+
+class WeightsShared(FeatureEmbedding):
+    def _weighted_sum(self, position, tensors):
+        ids, weights = tensors
+        total = tf.reduce_sum(weights * tf.cast(ids != 0, tf.float32), -1, True)
+        return super()._weighted_sum(position, (ids, weights / total))
+
+
+class SeedsOfTheirOwn(FeatureEmbedding):
+    def _place_tables(self):
+        first_row, num_rows = super()._place_tables()
+        return [*first_row[:-1], 4], num_rows
+
+
 def check_embedding(layer_class):
-    vectors = _layer(layer_class)([tf.constant(tensor) for tensor in TENSORS])
+    vectors = _layer(layer_class)(_tensors())
     np.testing.assert_allclose(vectors, EXPECTED, rtol=1e-6)
+
+
+WRONG_LAYERS = [
+    *(PaddingIsAnItem, OneTableForAll, SumsLists),
+    *(WeightsIgnored, WeightsShared, SeedsOfTheirOwn),
+]
 
 
 def test_feature_embedding_value():
     check_embedding(FeatureEmbedding)
 
 
-@pytest.mark.parametrize("wrong", [PaddingIsAnItem, OneTableForAll, SumsLists])
+@pytest.mark.parametrize("wrong", WRONG_LAYERS)
 def test_feature_embedding_checker_rejects(wrong):
     with pytest.raises(AssertionError):
         check_embedding(wrong)
@@ -76,14 +122,15 @@ def test_feature_embedding_checker_rejects(wrong):
 
 def test_feature_embedding_of_some_fields():
     vectors = _layer()(
-        [tf.constant(TENSORS[i]) for i in (5, 2, 0)], positions=[5, 2, 0]
+        [_tensors()[i] for i in (5, 7, 2, 6, 0)], positions=[5, 7, 2, 6, 0]
     )
-    np.testing.assert_allclose(vectors, np.array(EXPECTED)[:, [5, 2, 0]], rtol=1e-6)
+    expected = np.array(EXPECTED)[:, [5, 7, 2, 6, 0]]
+    np.testing.assert_allclose(vectors, expected, rtol=1e-6)
 
 
 def test_feature_embedding_of_candidates():
     """A second leading axis: the two rows as the two candidates of three queries."""
-    tensors = [tf.stack([tf.constant(tensor)] * 3) for tensor in TENSORS]
+    tensors = tf.nest.map_structure(lambda x: tf.stack([x] * 3), _tensors())
     vectors = _layer()(tensors)
     np.testing.assert_allclose(vectors, [EXPECTED] * 3, rtol=1e-6)
 
@@ -98,11 +145,11 @@ def test_feature_embedding_lookup_reads_the_shared_table():
 def test_feature_embedding_gradient_touches_only_the_rows_looked_up():
     layer = _layer()
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(layer([tf.constant(tensor) for tensor in TENSORS]))
+        total = tf.reduce_sum(layer(_tensors()))
     gradient = tape.gradient(total, layer.table)
     assert isinstance(gradient, tf.IndexedSlices)
     touched = tf.convert_to_tensor(gradient).numpy()[:, 0] != 0
-    np.testing.assert_array_equal(np.flatnonzero(touched), [3, 5, 6, 11])
+    np.testing.assert_array_equal(np.flatnonzero(touched), [1, 3, 5, 6, 11])
 
 
 def test_feature_embedding_draws_its_weights_apart():
@@ -114,15 +161,15 @@ def test_feature_embedding_config_round_trip_behaves_alike():
     second = FeatureEmbedding.from_config(_layer().get_config())
     second.table.assign(TABLE)
     second.numeric_vectors.assign(NUMERIC)
-    np.testing.assert_allclose(
-        second([tf.constant(tensor) for tensor in TENSORS]), EXPECTED, rtol=1e-6
-    )
+    second.projections[0].assign(PROJECTION)
+    np.testing.assert_allclose(second(_tensors()), EXPECTED, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("fields", "dim", "message"),
     [
         (FIELDS, 0, r"`dim` should be >= 1. Received: dim=0"),
+        ([Field(FeatureKind.VECTOR)], 2, r"`size` should be >= 1 for a vector field"),
         ([Field(FeatureKind.CATEGORICAL)], 2, r"`num_ids` should be >= 1 for a categ"),
         (
             [Field(FeatureKind.CATEGORICAL, 2, shares=0)],
@@ -142,5 +189,20 @@ def test_feature_embedding_refuses_bad_arguments(fields, dim, message):
 
 
 def test_feature_embedding_refuses_a_missing_tensor():
-    with pytest.raises(ValueError, match=r"one tensor per field, 6. Received: 1"):
+    with pytest.raises(ValueError, match=r"one tensor per field, 9. Received: 1"):
         _layer()([tf.constant(TENSORS[0])])
+
+
+def test_feature_embedding_refuses_a_weighted_field_without_weights():
+    """Left out in silence, all values would count alike."""
+    with pytest.raises(ValueError, match=r"\(ids, weights\) for the weighted field 7"):
+        _layer()([tf.constant([[1, 2]])], positions=[7])
+
+
+def test_feature_embedding_with_a_vector_survives_saving(tmp_path):
+    layer = _layer()
+    tf.train.Checkpoint(layer=layer).save(str(tmp_path / "at"))
+    again = FeatureEmbedding(FIELDS, 2)
+    path = tf.train.latest_checkpoint(str(tmp_path))
+    tf.train.Checkpoint(layer=again).restore(path).assert_existing_objects_matched()
+    np.testing.assert_allclose(again(_tensors()), EXPECTED, rtol=1e-6)
