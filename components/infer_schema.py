@@ -48,6 +48,7 @@ from schemas.features import (
     Feature,
     FeatureCatalog,
     FeatureKind,
+    Side,
     UserStatistic,
 )
 
@@ -62,7 +63,9 @@ _KINDS = {
     FeatureKind.MULTI_CATEGORICAL: "type: BYTES value_count { min: 1 }",
     FeatureKind.TEXT: f"type: BYTES {_SINGLE}",
     FeatureKind.NUMERIC: f"type: FLOAT float_domain {{ {_FINITE} }} {_SINGLE}",
+    FeatureKind.ITEM_ID: f"type: BYTES {_SINGLE}",
 }
+_WEIGHTS = f"type: FLOAT float_domain {{ min: 0 {_FINITE} }} value_count {{ min: 1 }}"
 _CLOSED_KINDS = (FeatureKind.CATEGORICAL, FeatureKind.MULTI_CATEGORICAL)
 
 
@@ -150,8 +153,14 @@ def infer_schema(
     schema = schema_pb2.Schema()
     schema.string_domain.add(name=EVENT_TYPE, value=sorted(settings.event_types))
     for key, feature in catalog.features():
-        message = _parsed(key, f"{_KINDS[feature.kind]} {_presence(key, statistics)}")
+        message = _parsed(key, f"{_rules(feature)} {_presence(key, statistics)}")
         features.append((message, _tighten(message, key, feature, statistics, schema)))
+    for side in Side:
+        for feature in catalog.declared(side):
+            for column in feature.columns(side)[1:]:
+                rules = f"{_WEIGHTS} {_presence(column.key, statistics)}"
+                comment = f"One for each value of `{side.value}_{feature.name}`."
+                features.append((_parsed(column.key, rules), comment))
     features += _unforeseen(statistics["train"], {f.name for f, _ in features})
     schema.feature.extend(feature for feature, _ in features)
     categorical = [k for k, f in catalog.features() if f.kind in _CLOSED_KINDS]
@@ -167,6 +176,14 @@ def infer_schema(
         domains=tuple(key for key in categorical if key in closed),
         open_ended=tuple(key for key in categorical if key not in closed),
     )
+
+
+def _rules(feature: Feature) -> str:
+    """Returns what the values of a feature's own column must be."""
+    if feature.kind is FeatureKind.VECTOR:
+        number = f"value_count {{ min: {feature.size} max: {feature.size} }}"
+        return f"type: FLOAT float_domain {{ {_FINITE} }} {number}"
+    return _KINDS[feature.kind]
 
 
 def _contract_features(
@@ -234,6 +251,8 @@ def _tighten(
         message.float_domain.min, message.float_domain.max = 0, 1
         message.presence.min_fraction = 1
         return "Worked out by ingestion."
+    if feature.kind is FeatureKind.ITEM_ID:
+        return "An item's id. Open-ended: no domain."
     if feature.kind not in _CLOSED_KINDS:
         return ""
     train, *later = (_value_set(statistics[split], key) for split in SPLITS)

@@ -94,7 +94,7 @@ def recommend_offline(
 
 def join_examples(query: bytes, item: bytes, catalog: FeatureCatalog) -> bytes:
     """Returns the user's side of one tf.Example joined to the item's side of another."""
-    item_keys = {"item_id", *(key for key, _ in catalog.features(Side.ITEM))}
+    item_keys = {"item_id", *(column.key for column in catalog.columns(Side.ITEM))}
     joined = tf.train.Example.FromString(query)
     for key in item_keys:
         joined.features.feature.pop(key, None)

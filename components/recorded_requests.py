@@ -9,7 +9,7 @@ import tensorflow as tf
 from components.read_examples import read_serialized, split_files
 from models.recommender import EXCLUDE, NUM_ITEMS, SEED
 from models.signatures import QUERY_SIDES, example_spec
-from schemas.features import HISTORY, USER_ID, FeatureCatalog, FeatureKind
+from schemas.features import HISTORY, USER_ID, FeatureCatalog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +66,14 @@ def _dense(
 ) -> dict[str, np.ndarray]:
     """Returns the query inputs of one row as a client would send them."""
     parsed = tf.io.parse_example(tf.constant([example]), spec)
-    kinds = dict(catalog.features(*QUERY_SIDES))
     inputs = {USER_ID: parsed[USER_ID].numpy()}
     inputs[HISTORY] = tf.sparse.to_dense(parsed[HISTORY], default_value="").numpy()
-    for key, feature in kinds.items():
-        default = np.nan if feature.kind is FeatureKind.NUMERIC else ""
-        values = tf.sparse.to_dense(parsed[key], default_value=default).numpy()
-        if feature.kind is not FeatureKind.MULTI_CATEGORICAL:
-            values = values[:, 0] if values.shape[1] else np.array([default])
-        dtype = np.float32 if feature.kind is FeatureKind.NUMERIC else object
-        inputs[key] = values.astype(dtype)
+    for column in catalog.columns(*QUERY_SIDES):
+        default = np.nan if column.is_number else ""
+        values = tf.sparse.to_dense(parsed[column.key], default_value=default).numpy()
+        if not column.is_list and values.shape[1] == 0:
+            values = np.full([1, *(column.shape or [1])], default)
+        if not column.shape:
+            values = values[:, 0]
+        inputs[column.key] = values.astype(np.float32 if column.is_number else object)
     return inputs

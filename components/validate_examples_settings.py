@@ -16,7 +16,6 @@ from schemas.features import (
     USER_ID,
     VALUE,
     FeatureCatalog,
-    FeatureKind,
 )
 
 DATA_GATE = "validate_examples"
@@ -202,10 +201,7 @@ class ValidationSettings(BaseModel):
 
     def problems(self, catalog: FeatureCatalog) -> Iterator[str]:
         """Yields what is wrong with `drift` and `skew`, given the declared features."""
-        features = {
-            key: feature.kind is FeatureKind.NUMERIC
-            for key, feature in catalog.features()
-        }
+        features = {column.key: column.is_number for column in catalog.columns()}
         served = _SERVED | features
         if self.skew and self.serving_examples is None:
             yield (

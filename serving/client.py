@@ -89,8 +89,8 @@ class RecommendationClient:
             user_id: known or not.
             history_item_ids: items of the user's earlier events, oldest first.
             features: values by input name (`user_age`, `context_hour`): a string, a
-                number, or a list of strings for a multi-valued one. Those left out
-                count as missing.
+                number, a list of strings for a multi-valued one, a list of numbers for
+                a vector or for weights. Those left out count as missing.
             exclude_item_ids: items that must not come back.
             k: how many items to return.
             seed: of the policy's exploration; drawn at random where none is given.
@@ -263,23 +263,32 @@ def feature_array(value: object, info) -> np.ndarray:
 
     Args:
         value: a string, a number, or a list of them; None stands for missing.
-        info: TensorInfo of the input, [B] or [B, L].
+        info: TensorInfo of the input: [B], [B, L], or [B, D] with a number for D.
 
     Returns:
-        array: [1] or [1, L]; missing is "" for strings, NaN for floats, 0 for integers.
+        array: [1], [1, L] or [1, D]; missing is "" for strings, NaN for floats, 0 for
+        integers.
+
+    Raises:
+        ValueError: if `value` has more or fewer members than the input takes.
     """
     from serving import tensor_codec
 
     dtype = tensor_codec.numpy_dtype(info.dtype)
+    sizes = [dim.size for dim in info.tensor_shape.dim][1:]
+    size = sizes[0] if sizes else 1  # -1 where any number will do
     if value is None:
-        value = {"O": "", "f": np.nan}.get(dtype.kind, 0)
-    values = list(value) if isinstance(value, list | tuple) else [value]
-    is_list = len(info.tensor_shape.dim) == 2
-    if len(values) != 1 and not is_list:
-        raise ValueError(f"`{info.name}` should be one value. Received: {values}")
+        missing = {"O": "", "f": np.nan}.get(dtype.kind, 0)
+        values = [missing] * max(size, 1)
+    else:
+        is_list = isinstance(value, list | tuple | np.ndarray)
+        values = list(value) if is_list else [value]
+    if size not in (-1, len(values)):
+        wanted = f"a list of {size} numbers" if sizes else "one value"
+        raise ValueError(f"`{info.name}` should be {wanted}. Received: {values}")
     row = np.empty(len(values), dtype)
     row[:] = values
-    return row[np.newaxis, :] if is_list else row
+    return row[np.newaxis, :] if sizes else row
 
 
 def _row_of_strings(values: Sequence[str]) -> np.ndarray:

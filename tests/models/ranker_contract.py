@@ -17,6 +17,10 @@ from tests import worlds
 
 WORLD = worlds.Checkerboard(24)
 HISTORY_LENGTH = 6
+LISTS = (
+    *("history_item_ids_xf", "item_genres_xf", "item_title_xf"),
+    *("item_tags_xf", "item_counts_xf"),
+)
 
 RELOAD = """
 import sys
@@ -35,19 +39,24 @@ def space() -> FeatureSpace:
         user=(
             Feature(name="age", kind=FeatureKind.NUMERIC),
             Feature(name="group", kind=FeatureKind.CATEGORICAL),
+            Feature(name="taste", kind=FeatureKind.VECTOR, size=2),
         ),
         item=(
             Feature(name="genres", kind=FeatureKind.MULTI_CATEGORICAL),
             Feature(name="title", kind=FeatureKind.TEXT, hash_buckets=16),
             Feature(name="price", kind=FeatureKind.NUMERIC),
+            Feature(name="tags", kind=FeatureKind.MULTI_CATEGORICAL, weights="counts"),
         ),
-        context=(Feature(name="hour", kind=FeatureKind.CATEGORICAL),),
+        context=(
+            Feature(name="hour", kind=FeatureKind.CATEGORICAL),
+            Feature(name="seed", kind=FeatureKind.ITEM_ID),
+        ),
         history_length=HISTORY_LENGTH,
         id_hash_buckets=1,
     )
     sizes = {"user_id": WORLD.size, "item_id": WORLD.size, "user_group": 3}
     return FeatureSpace.from_vocabulary_sizes(
-        catalog, {**sizes, "item_genres": 4, "context_hour": 5}
+        catalog, {**sizes, "item_genres": 4, "item_tags": 3, "context_hour": 5}
     )
 
 
@@ -65,6 +74,9 @@ def rows_of(users, items, seed=0) -> dict[str, tf.Tensor]:
             liked = WORLD.history(user, without=item, length=length, rng=rng)
             history[row, -length:] = liked + 2
     genres = np.stack([items % 2 + 9, np.zeros(num_rows, np.int64)], axis=1)
+    tags = rng.integers(0, 12, [num_rows, 2])
+    shares = np.where(tags, rng.random([num_rows, 2]), 0.0)
+    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
     arrays = {
         "user_id_xf": users + 2,  # 0 pads, 1 is the hash bucket
         "item_id_xf": items + 2,
@@ -75,6 +87,10 @@ def rows_of(users, items, seed=0) -> dict[str, tf.Tensor]:
         "item_title_xf": rng.integers(0, 17, [num_rows, 3]),
         "item_price_xf": rng.normal(size=num_rows).astype(np.float32),
         "context_hour_xf": rng.integers(0, 14, num_rows),
+        "user_taste_xf": rng.normal(size=[num_rows, 2]).astype(np.float32),
+        "item_tags_xf": tags,
+        "item_counts_xf": shares.astype(np.float32),
+        "context_seed_xf": rng.integers(0, WORLD.size + 2, num_rows),
     }
     return {key: tf.constant(value) for key, value in arrays.items()}
 
@@ -173,7 +189,7 @@ class RankerContract:
     def test_padding_is_irrelevant(self, trained, rows):
         """Longer lists of the same ids, as in a batch with a longer row."""
         padded = {
-            key: tf.pad(value, [[0, 0], [3, 0]]) if len(value.shape) == 2 else value
+            key: tf.pad(value, [[0, 0], [3, 0]]) if key in LISTS else value
             for key, value in rows.items()
         }
         np.testing.assert_allclose(trained(padded), trained(rows), rtol=1e-4, atol=1e-5)

@@ -34,36 +34,37 @@ def _with_random_weights(model_class):
     return model
 
 
-def _embed(rows, space, table, numeric):
+def _embed(rows, space, table, numeric, projection):
     """Embeds the rows one by one, from tables laid one behind the other."""
-    features = {
-        feature.name: feature
-        for feature in (
-            *(space.user_id, *space.user, *space.context),
-            *(space.item_id, *space.item),
-        )
-    }
-    names = [*space.query_names, *space.candidate_names]
+    query = [space.user_id, space.history, *space.user, *space.context]
+    features = [*query, space.item_id, *space.item]
     start, numeric_row, next_row = {}, {}, 0
-    for name in names:
-        if name == space.item_id.name:
-            start[name] = start[space.history_name]
+    for feature in features:
+        if feature.name in (space.item_id.name, "context_seed_xf"):
+            start[feature.name] = start[space.history_name]
             continue
-        num_ids = features.get(name, space.item_id).num_ids
-        if num_ids == 0:
-            numeric_row[name] = len(numeric_row)
-        start[name], next_row = next_row, next_row + num_ids
+        if feature.name in ("user_age_xf", "item_price_xf"):
+            numeric_row[feature.name] = len(numeric_row)
+        start[feature.name] = next_row
+        next_row += feature.num_ids
     assert next_row == len(table)
-    vectors = np.zeros([12, len(names), table.shape[1]])
-    for field, name in enumerate(names):
+    vectors = np.zeros([12, len(features), table.shape[1]])
+    for field, name in enumerate(feature.name for feature in features):
         values = rows[name].numpy()
         for row in range(12):
             if name in numeric_row:
                 vectors[row, field] = values[row] * numeric[numeric_row[name]]
                 continue
+            if name == "user_taste_xf":
+                vectors[row, field] = values[row] @ projection
+                continue
             ids = [i for i in np.atleast_1d(values[row]) if i != 0]
+            found = [table[start[name] + i] for i in ids]
+            if name == "item_tags_xf":
+                weights = rows["item_counts_xf"].numpy()[row][values[row] != 0]
+                found = [len(ids) * w * v for w, v in zip(weights, found, strict=True)]
             if ids:
-                vectors[row, field] = np.mean([table[start[name] + i] for i in ids], 0)
+                vectors[row, field] = np.mean(found, 0)
     return vectors
 
 
@@ -251,16 +252,18 @@ def test_deepfm_penalty_covers_the_vectors_of_the_batch_only():
     assert model.losses == []
 
 
-def test_deepfm_history_reads_the_table_of_the_item_id():
+def test_deepfm_history_and_seed_read_the_table_of_the_item_id():
     model = _with_random_weights(DeepFM)
     rows = _rows()
     item = {key: rows[key][:1] for key in ranker_contract.space().candidate_names}
     vector = model._embed_candidate(item)[0][0, 0]
     query = {key: rows[key][:1] for key in ranker_contract.space().query_names}
     query["history_item_ids_xf"] = item["item_id_xf"][:, tf.newaxis]
+    query["context_seed_xf"] = item["item_id_xf"]
     names = ranker_contract.space().query_names
-    history = model._embed_query(query)[0][0, names.index("history_item_ids_xf")]
-    np.testing.assert_allclose(history, vector, rtol=1e-6)
+    for name in ("history_item_ids_xf", "context_seed_xf"):
+        same = model._embed_query(query)[0][0, names.index(name)]
+        np.testing.assert_allclose(same, vector, rtol=1e-6)
 
 
 def test_deepfm_drops_units_in_training_only():
