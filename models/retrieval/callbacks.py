@@ -6,8 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from models.feature_space import FeatureSpace
+from models.retrieval.presence import StreamCounts, presence_error
 from models.retrieval.two_tower import Tensors
-from models.training_input import transformed_batches
+from models.training_input import Batch, transformed_batches
+from schemas.features import ITEM_ID
 
 _VALIDATION_CUTOFF = 100
 _VALIDATION_BATCH = 1024
@@ -105,21 +107,65 @@ def _stack_padded(values: list[np.ndarray]) -> np.ndarray:
     return np.stack([np.pad(value, (0, width - len(value))) for value in values])
 
 
-class FrequencyHistogram(tf.keras.callbacks.Callback):
-    """Writes the estimated sampling probabilities of the buckets hit so far."""
+class FrequencyBoard(tf.keras.callbacks.Callback):
+    """Writes the estimated sampling probabilities, and how far they are from exact ones.
 
-    def __init__(self, logs: Path) -> None:
+    `sampling_probability` is of the buckets hit so far. `sampling_error/log10` is the
+    histogram over the items of an epoch of log10(estimated / exact chance of being in a
+    batch), and `sampling_error/mean_abs*` are the means of `PresenceError`.
+
+    Args:
+        logs: folder of the run.
+        num_micro_batches: into how many batches a training step splits what it gets.
+    """
+
+    def __init__(self, logs: Path, num_micro_batches: int = 1) -> None:
         super().__init__()
         self._writer = tf.summary.create_file_writer(str(logs))
+        self._num_micro_batches = num_micro_batches
+        self._counts = StreamCounts()
+
+    def watch(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the same batches, which are counted as they are read.
+
+        To be given to `fit` in their stead, as Keras shows no batch to a callback;
+        without, there are no errors to write.
+        """
+
+        def count(features: Tensors, row: Tensors) -> Batch:
+            # Has a side effect, so it runs though nobody takes a result.
+            tf.numpy_function(self._count, [row[ITEM_ID]], [])
+            return features, row
+
+        return batches.map(count)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        with self._writer.as_default(step=epoch):
+            self._write_estimates()
+            self._write_errors()
+        self._writer.flush()
+        self._counts = StreamCounts()
+
+    def _write_estimates(self) -> None:
         frequency = self.model.frequency
         gaps = tf.boolean_mask(frequency.gap, frequency.last_step > 0)
-        with self._writer.as_default():
-            tf.summary.histogram(
-                "sampling_probability/log10",
-                -tf.math.log(gaps) / np.log(10),
-                step=epoch,
-            )
-            tf.summary.histogram("sampling_probability", 1.0 / gaps, step=epoch)
-        self._writer.flush()
+        log10 = -tf.math.log(gaps) / np.log(10)
+        tf.summary.histogram("sampling_probability/log10", log10)
+        tf.summary.histogram("sampling_probability", 1.0 / gaps)
+
+    def _write_errors(self) -> None:
+        item_ids, hits = self._counts.hits()
+        if not item_ids:
+            return
+        log_presence = self.model.frequency.log_presence(tf.constant(item_ids))
+        error = presence_error(log_presence.numpy(), hits, self._counts.steps)
+        means = {"mean_abs": error.mean_abs, "mean_abs_of_hits": error.mean_abs_of_hits}
+        for decile, mean in error.mean_abs_by_decile.items():
+            means[f"mean_abs_of_decile_{decile:02}"] = mean
+        tf.summary.histogram("sampling_error/log10", error.log10)
+        for name, mean in means.items():
+            tf.summary.scalar(f"sampling_error/{name}", mean)
+
+    def _count(self, item_ids: np.ndarray) -> None:
+        for place in range(self._num_micro_batches):
+            self._counts.add(item_ids[place :: self._num_micro_batches].tolist())

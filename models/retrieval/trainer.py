@@ -15,7 +15,7 @@ import tensorflow as tf
 from models.preprocessing import TransformGraph
 from models.retrieval.callbacks import (
     EvalRecall,
-    FrequencyHistogram,
+    FrequencyBoard,
     distinct_items,
 )
 from models.retrieval.checkpoint import (
@@ -101,7 +101,7 @@ def train_anew(
         transform,
         [*train_files, *eval_files],
         epochs,
-        _watch(logs / "refit"),
+        _watch(logs / "refit", settings),
     )
 
 
@@ -141,7 +141,7 @@ def train_on(
         settings.continued_epochs,
         shuffle_seed=settings.seed,
     )
-    model.fit(batches, callbacks=_watch(logs / "continued"), verbose=0)
+    _fit(model, batches, 1, _watch(logs / "continued", settings))
     return model
 
 
@@ -151,12 +151,26 @@ def _build(model: TwoTower, batch: Batch) -> None:
     model.optimizer.build(model.trainable_variables)
 
 
-def _watch(logs: Path) -> list[tf.keras.callbacks.Callback]:
+def _watch(
+    logs: Path, settings: RetrievalSettings
+) -> list[tf.keras.callbacks.Callback]:
     return [
         tf.keras.callbacks.TensorBoard(str(logs)),
         StepMetrics(logs / "train"),
-        FrequencyHistogram(logs),
+        FrequencyBoard(logs, settings.accumulation_steps),
     ]
+
+
+def _fit(
+    model: TwoTower,
+    batches: tf.data.Dataset,
+    epochs: int,
+    callbacks: list[tf.keras.callbacks.Callback],
+) -> None:
+    for callback in callbacks:
+        if isinstance(callback, FrequencyBoard):
+            batches = callback.watch(batches)
+    model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
 
 
 def find_num_epochs(
@@ -196,7 +210,7 @@ def fit(
         settings.batch_size * settings.accumulation_steps,
         shuffle_seed=settings.seed,
     )
-    model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
+    _fit(model, batches, epochs, callbacks)
     return model
 
 

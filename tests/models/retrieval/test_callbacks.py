@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.retrieval.callbacks import EvalRecall, FrequencyHistogram, distinct_items
+from models.losses.frequency import StreamingFrequencyEstimator
+from models.retrieval.callbacks import EvalRecall, FrequencyBoard, distinct_items
 from models.retrieval.settings import RetrievalSettings
 from models.retrieval.two_tower import TwoTower
 from models.training_input import transformed_batches
@@ -193,19 +194,99 @@ def test_distinct_items_holds_each_item_once_with_its_features(splits):
         assert genres[genres > 0].tolist() == expected
 
 
-def test_frequency_histogram_writes_the_probabilities_of_the_buckets_hit(tmp_path):
+def test_frequency_board_writes_the_probabilities_of_the_buckets_hit(tmp_path):
     space = training_world.Transform().space
     model = TwoTower(space, RetrievalSettings(embedding_dim=2, frequency_buckets=64))
     for _ in range(3):
         model.frequency(tf.constant(["a", "b"]), training=True)
-    callback = FrequencyHistogram(tmp_path)
+    callback = FrequencyBoard(tmp_path)
     callback.set_model(model)
     callback.on_epoch_end(4)
-    callback._writer.flush()
     events = _events(tmp_path)
+    # No batch was watched, so there is no error.
     names = ["sampling_probability", "sampling_probability/log10"]
     assert sorted(events.Tags()["tensors"]) == names
     (event,) = events.Tensors("sampling_probability")
     assert event.step == 4
     buckets = tf.make_ndarray(event.tensor_proto)  # [n, (left, right, count)]
     assert buckets[:, 2].sum() == 2  # a and b, not the 62 others
+
+
+class Estimating(tf.keras.Model):
+    """Learns nothing but how often an item is in a micro-batch, two to a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.frequency = StreamingFrequencyEstimator(64, alpha=0.5, initial_gap=7.0)
+
+    def train_step(self, inputs):
+        _, row = inputs
+        for place in range(2):
+            self.frequency(row["item_id"][place::2], training=True)
+        return {"loss": 0.0}
+
+
+# Batches of three rows and one of one: the micro-batches aa b, cb a, dc b, a.
+STREAM = ["a", "b", "a", "c", "a", "b", "d", "b", "c", "a"]
+STREAM_HITS = {"a": 3, "b": 3, "c": 2, "d": 1}
+
+
+def check_error_of_stream(make, logs):
+    model, callback = Estimating(), make(logs)
+    epochs = iter([["d"] * 10, STREAM])
+    items = tf.data.Dataset.from_generator(
+        lambda: iter(next(epochs)), output_signature=tf.TensorSpec([], tf.string)
+    )
+    rows = items.batch(3).map(lambda item_ids: ({}, {"item_id": item_ids}))
+    model.compile()
+    model.fit(callback.watch(rows), epochs=2, callbacks=[callback], verbose=0)
+    items = list(STREAM_HITS)
+    exact = np.array(list(STREAM_HITS.values())) / 7
+    estimated = np.exp(model.frequency.log_presence(tf.constant(items)))
+    events = _events(logs)
+    points = events.Tensors("sampling_error/mean_abs")
+    assert [point.step for point in points] == [0, 1]
+    np.testing.assert_allclose(
+        tf.make_ndarray(points[-1].tensor_proto),
+        np.abs(np.log10(estimated / exact)).mean(),
+        rtol=1e-5,
+    )
+    _, histogram = events.Tensors("sampling_error/log10")
+    assert tf.make_ndarray(histogram.tensor_proto)[:, 2].sum() == 4
+    deciles = {
+        tag.removeprefix("sampling_error/mean_abs_of_decile_")
+        for tag in events.Tags()["tensors"]
+        if "decile" in tag
+    }
+    # Of the first epoch's only item; of d, c, and both a and b.
+    assert deciles == {"06", "02", "04", "08"}
+
+
+class NeverResets(FrequencyBoard):
+    def on_epoch_end(self, epoch, logs=None):
+        counts = self._counts
+        super().on_epoch_end(epoch, logs)
+        self._counts = counts
+
+
+def _whole_batches(logs):
+    return FrequencyBoard(logs)
+
+
+class CountsHalves(FrequencyBoard):
+    def _count(self, item_ids):
+        for half in np.array_split(item_ids, 2):
+            self._counts.add(half.tolist())
+
+
+def test_frequency_board_writes_the_error_against_an_epochs_exact_counts(tmp_path):
+    check_error_of_stream(lambda logs: FrequencyBoard(logs, 2), tmp_path)
+
+
+WRONG_BOARDS = [lambda logs: NeverResets(logs, 2), _whole_batches, CountsHalves]
+
+
+@pytest.mark.parametrize("wrong", WRONG_BOARDS, ids=["sums", "batches", "halves"])
+def test_checker_of_the_error_rejects(wrong, tmp_path):
+    with pytest.raises(AssertionError):
+        check_error_of_stream(wrong, tmp_path)
