@@ -24,7 +24,10 @@ CATALOG = FeatureCatalog.model_validate(
         "item": [
             {"name": "title", "kind": "text"},
             {"name": "genres", "kind": "multi_categorical"},
+            {"name": "mood", "kind": "vector", "size": 3},
+            {"name": "cast", "kind": "multi_categorical", "weights": "minutes"},
         ],
+        "context": [{"name": "seed", "kind": "item_id"}],
         "user_statistics": ["mean_label"],
         "history_length": 5,
     }
@@ -65,6 +68,10 @@ def frame(split, **poison):
         "user_mean_label": [0.5] * number,
         "item_title": [f"Film {row % 30}" for row in range(number)],
         "item_genres": [["war", "drama"][: 1 + row % 2] for row in range(number)],
+        "item_mood": [[0.5, -1.0, row / 9] for row in range(number)],
+        "item_cast": [["ann", "bob"][: 1 + row % 2] for row in range(number)],
+        "item_minutes": [[9.0, 0.0][: 1 + row % 2] for row in range(number)],
+        "context_seed": [f"i{row % 30}" for row in range(number)],
     }
     for key, change in poison.items():
         columns[key] = [change(value) for value in columns[key]]
@@ -119,6 +126,9 @@ POISONS = {
     "user_mean_label": lambda: every(9, 2.0),
     "item_title": lambda: every(2, None),
     "item_genres": lambda: every(9, ["War?"]),
+    "item_mood": lambda: every(9, [0.5, -1.0]),
+    "item_minutes": lambda: every(9, [-1.0]),
+    "context_seed": lambda: every(2, None),
 }
 
 
@@ -136,9 +146,16 @@ def test_column_that_nobody_declared_is_refused(inferred):
 
 def test_set_that_grows_with_time_is_open_ended(inferred):
     assert inferred.open_ended == ("user_city",)
-    assert inferred.domains == ("user_plan", "item_genres")
+    assert inferred.domains == ("user_plan", "item_genres", "item_cast")
     new = statistics("test", user_city=lambda city: city + "!")
     assert objections(inferred.schema, new) == set()
+
+
+def test_the_newer_kinds_say_in_the_file_what_they_hold(inferred):
+    assert "# One for each value of `item_cast`." in inferred.text
+    assert "# An item's id. Open-ended: no domain." in inferred.text
+    count = feature(inferred.schema, "item_mood").value_count
+    assert (count.min, count.max) == (3, 3)
 
 
 def feature(schema, key):

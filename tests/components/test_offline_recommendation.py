@@ -29,6 +29,7 @@ CATALOG = FeatureCatalog(
     item=(
         Feature(name="title", kind=FeatureKind.TEXT),
         Feature(name="price", kind=FeatureKind.NUMERIC),
+        Feature(name="tags", kind=FeatureKind.MULTI_CATEGORICAL, weights="counts"),
     ),
     context=(Feature(name="hour", kind=FeatureKind.CATEGORICAL),),
 )
@@ -233,8 +234,11 @@ QUERY = example(
     item_id="old",
     item_title="Old",
     item_price=9.0,
+    item_counts=9.0,
 )
-ITEM = example(item_id="new", item_title="New", popularity=3.0)
+ITEM = example(
+    item_id="new", item_title="New", popularity=3.0, item_tags=["x"], item_counts=2.0
+)
 JOINED = example(
     user_id="u",
     history_item_ids=["i1", "i2"],
@@ -242,6 +246,8 @@ JOINED = example(
     context_hour="9",
     item_id="new",
     item_title="New",
+    item_tags=["x"],
+    item_counts=2.0,
 )
 
 

@@ -12,9 +12,13 @@ CATALOG = FeatureCatalog(
     user=(
         Feature(name="age", kind=FeatureKind.NUMERIC),
         Feature(name="job", kind=FeatureKind.CATEGORICAL),
+        Feature(name="taste", kind=FeatureKind.VECTOR, size=2),
     ),
     item=(Feature(name="price", kind=FeatureKind.NUMERIC),),
-    context=(Feature(name="tags", kind=FeatureKind.MULTI_CATEGORICAL),),
+    context=(
+        Feature(name="tags", kind=FeatureKind.MULTI_CATEGORICAL, weights="counts"),
+        Feature(name="seed", kind=FeatureKind.ITEM_ID),
+    ),
 )
 SPEC = {
     "user_id": tf.io.FixedLenFeature([], tf.string),
@@ -24,10 +28,15 @@ SPEC = {
     "user_job": tf.io.VarLenFeature(tf.string),
     "item_price": tf.io.VarLenFeature(tf.float32),
     "context_tags": tf.io.VarLenFeature(tf.string),
+    "user_taste": tf.io.VarLenFeature(tf.float32),
+    "context_counts": tf.io.VarLenFeature(tf.float32),
+    "context_seed": tf.io.VarLenFeature(tf.string),
 }
 
 
-def row(user, item, history=(), age=None, job=None, tags=()) -> bytes:
+def row(
+    user, item, history=(), age=None, job=None, tags=(), counts=(), taste=(), seed=None
+) -> bytes:
     out = tf.train.Example()
     feature = out.features.feature
     strings = {
@@ -36,17 +45,26 @@ def row(user, item, history=(), age=None, job=None, tags=()) -> bytes:
         "history_item_ids": history,
         "user_job": [job] if job else [],
         "context_tags": tags,
+        "context_seed": [seed] if seed else [],
     }
     for key, values in strings.items():
         if values:
             feature[key].bytes_list.value.extend(value.encode() for value in values)
-    if age is not None:
-        feature["user_age"].float_list.value.append(age)
+    numbers = {
+        "user_age": [] if age is None else [age],
+        "user_taste": taste,
+        "context_counts": counts,
+    }
+    for key, values in numbers.items():
+        if values:
+            feature[key].float_list.value.extend(values)
     return out.SerializeToString(deterministic=True)
 
 
 EARLY = row("u", "a", age=30.0)
-LATE = row("u", "b", ["a", "c"], 31.0, "baker", ["x", "y"])
+LATE = row(
+    *("u", "b", ["a", "c"], 31.0, "baker", ["x", "y"], [0.5, 2.0], [1.0, -1.0], "c")
+)
 BARE = row("new", "c")
 OTHER = row("zoe", "a", ["b"], job="smith")
 
@@ -106,13 +124,21 @@ def test_inputs_are_those_of_the_serving_signature(interactions):
         "history_item_ids",
         "user_age",
         "user_job",
+        "user_taste",
         "context_tags",
+        "context_counts",
+        "context_seed",
     }  # no input of the item's side
     assert late.inputs["user_age"].dtype == np.float32
     assert late.inputs["user_age"].tolist() == [31.0]
     assert late.inputs["user_job"].tolist() == [b"baker"]
     assert late.inputs["context_tags"].tolist() == [[b"x", b"y"]]
     assert late.inputs["history_item_ids"].tolist() == [[b"a", b"c"]]
+    assert late.inputs["user_taste"].tolist() == [[1.0, -1.0]]
+    assert late.inputs["context_counts"].tolist() == [[0.5, 2.0]]
+    for name in ("user_taste", "context_counts"):
+        assert late.inputs[name].dtype == np.float32
+    assert late.inputs["context_seed"].tolist() == [b"c"]
 
 
 def test_missing_values_are_sent_as_nan_and_empty_text(interactions):
@@ -121,6 +147,11 @@ def test_missing_values_are_sent_as_nan_and_empty_text(interactions):
     assert bare.inputs["user_age"].dtype == np.float32
     assert tf.constant(bare.inputs["user_job"], tf.string).numpy().tolist() == [b""]
     assert bare.inputs["context_tags"].shape == (1, 0)
+    assert bare.inputs["context_counts"].shape == (1, 0)
+    assert bare.inputs["context_counts"].dtype == np.float32
+    assert np.isnan(bare.inputs["user_taste"]).tolist() == [[True, True]]
+    assert bare.inputs["user_taste"].dtype == np.float32
+    assert tf.constant(bare.inputs["context_seed"], tf.string).numpy() == [b""]
     assert bare.inputs["history_item_ids"].shape == (1, 0)
 
 

@@ -141,6 +141,35 @@ def test_feature_array_is_of_the_signatures_form(value, dtype, rank, expected):
     np.testing.assert_array_equal(seen, np.array(expected, seen.dtype))
 
 
+def _vector(size):
+    info = _info(FLOAT, 2)
+    info.tensor_shape.dim[1].size = size
+    return info
+
+
+@pytest.mark.parametrize(
+    ("value", "info", "expected"),
+    [
+        ([1, 2.5], _vector(2), [[1.0, 2.5]]),
+        (np.array([1.0, 2.5]), _vector(2), [[1.0, 2.5]]),
+        (None, _vector(3), [[np.nan] * 3]),
+        (0.5, _vector(1), [[0.5]]),
+        ([0.5, 2.0, 1.0], _info(FLOAT, 2), [[0.5, 2.0, 1.0]]),  # weights
+        (None, _info(FLOAT, 2), [[np.nan]]),
+        ([], _info(STRING, 2), np.empty([1, 0])),
+    ],
+)
+def test_feature_array_of_vectors_and_weights(value, info, expected):
+    seen = feature_array(value, info)
+    np.testing.assert_array_equal(seen, np.array(expected, seen.dtype))
+
+
+@pytest.mark.parametrize("value", [[1.0], [1.0, 2.0, 3.0], 1.0, []])
+def test_feature_array_refuses_a_vector_of_another_size(value):
+    with pytest.raises(ValueError, match=r"should be a list of 2 numbers. Received"):
+        feature_array(value, _vector(2))
+
+
 def test_feature_array_refuses_a_list_for_one_value():
     with pytest.raises(ValueError, match="should be one value"):
         feature_array(["a", "b"], _info(STRING, 1))
