@@ -106,7 +106,9 @@ class Release(Artifact):
     """A pushed release, in TF Serving's layout under the serving root.
 
     `manifest.json`: release id, models, checksums, figures. `retrieval/` and `ranking/`
-    are copies that the next run's gates compare with.
+    are copies that the next run's gates compare with, `checkpoint/` what a later span
+    continues from (`models.retrieval.checkpoint`). Custom properties: `version`, and
+    `span`, the span that it was tested on ("" where the log was split by shares).
     """
 
     TYPE_NAME = "tandem.Release"

@@ -24,6 +24,7 @@ from pipeline.cli_options import (
     root_option,
 )
 from pipeline.cli_schema import schema
+from pipeline.cli_spans import spans
 
 # Commands import what they need: TFX and TensorFlow take seconds.
 
@@ -35,6 +36,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     from components.ingestion.errors import IngestionError
     from components.push_release import PushError
+    from models.continuation import ContinuationError
     from pipeline.config import ConfigError
     from pipeline.datasets import DatasetError
     from serving.client import PredictError, ServerUnavailableError
@@ -43,6 +45,7 @@ def main() -> None:
 
     codes: dict[type[Exception], int] = {
         ConfigError: BAD_CONFIG,
+        ContinuationError: BAD_CONFIG,
         DatasetError: FAILED,
         IngestionError: FAILED,
         NoReleaseError: FAILED,
@@ -66,6 +69,7 @@ def cli() -> None:
 cli.add_command(data)
 cli.add_command(items)
 cli.add_command(schema)
+cli.add_command(spans)
 
 
 @cli.command()
@@ -96,16 +100,34 @@ def doctor(root: Path, as_json: bool) -> None:
 @cli.command()
 @config_options
 @root_option
+@click.option(
+    "--span",
+    help="Test on this span of the log, such as 2026-11-21 or 17, and continue the last "
+    "release by training on what is newer, before the span.",
+)
+@click.option(
+    "--from-scratch", is_flag=True, help="With --span: train anew on all before it."
+)
 @json_option
 def run(
-    config_path: str, overrides: tuple[str, ...], root: Path, as_json: bool
+    config_path: str,
+    overrides: tuple[str, ...],
+    root: Path,
+    span: str | None,
+    from_scratch: bool,
+    as_json: bool,
 ) -> None:
     """Run the pipeline: from the log to a pushed release, or to the gate that refused."""
     from pipeline.config import load_config
 
+    if from_scratch and span is None:
+        raise click.BadParameter(
+            "goes with --span; without a span, training always begins anew.",
+            param_hint="--from-scratch",
+        )
     config = load_config(config_path, overrides)
     console = Console(stderr=True)
-    result = run_with_progress(config, root, console)
+    result = run_with_progress(config, root, console, span, from_scratch)
     out = Console(stderr=as_json)
     from pipeline import display
     from pipeline.layout import Layout
@@ -121,15 +143,24 @@ def run(
     display.show_next(out, root, result.release)
 
 
-def run_with_progress(config, root: Path, console: Console):
+def run_with_progress(
+    config,
+    root: Path,
+    console: Console,
+    span: str | None = None,
+    from_scratch: bool = False,
+):
     """Runs the pipeline, a line on the console for each stage."""
     console.print("Loading TFX ...", highlight=False)
     from pipeline import display
-    from pipeline.local_runner import run_pipeline
+    from pipeline.local_runner import SpanRun, run_pipeline
+    from pipeline.span_walk import run_span
 
     progress = display.StageProgress(console)
     try:
-        return run_pipeline(config, root, progress)
+        if span is None:
+            return run_pipeline(config, root, progress)
+        return run_span(config, root, SpanRun(span, from_scratch), progress)[0]
     finally:
         progress.finish()
 

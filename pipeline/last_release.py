@@ -1,6 +1,10 @@
-"""Which release the gates compare with, on the local runner."""
+"""Which release the gates compare with, and which a span continues, locally."""
 
 from tfx import v1 as tfx
+
+from components.ingestion.spans import span_order
+
+SPAN = "span"  # custom property of a release: the span it was tested on, "" for none
 
 
 class LastReleaseStrategy(tfx.dsl.experimental.ResolverStrategy):
@@ -19,8 +23,40 @@ class LastReleaseStrategy(tfx.dsl.experimental.ResolverStrategy):
         for key, artifacts in input_dict.items():
             if not artifacts:
                 return None
-            newest = max(
-                artifacts, key=lambda a: (a.get_int_custom_property("version"), -a.id)
-            )
-            resolved[key] = [newest]
+            resolved[key] = [newest_release(artifacts)]
         return resolved
+
+
+class BaseReleaseStrategy(tfx.dsl.experimental.ResolverStrategy):
+    """Resolves the newest release that a span can continue.
+
+    That is one of an earlier span, or of no span: a span that is run again starts from
+    where it started before, not from what it came to, so it comes from the cache, or,
+    where the log was mended, learns the mended log once.
+
+    Args:
+        span: the one that is run.
+    """
+
+    def __init__(self, span: str) -> None:
+        self._span = span
+
+    def resolve_artifacts(self, store, input_dict):
+        """Returns {key: [artifact]}, or None while there is no such release."""
+        del store
+        resolved = {}
+        for key, artifacts in input_dict.items():
+            earlier = [a for a in artifacts if self._is_earlier(a)]
+            if not earlier:
+                return None
+            resolved[key] = [newest_release(earlier)]
+        return resolved
+
+    def _is_earlier(self, release) -> bool:
+        span = release.get_string_custom_property(SPAN)
+        return not span or span_order(span) < span_order(self._span)
+
+
+def newest_release(releases):
+    """Returns the artifact that first stood for the newest version."""
+    return max(releases, key=lambda a: (a.get_int_custom_property("version"), -a.id))

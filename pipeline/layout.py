@@ -49,6 +49,16 @@ class Layout:
         return self.root / "report" / "data.html"
 
     @property
+    def spans(self) -> Path:
+        """The figures of each span that was run, continued and from scratch."""
+        return self.root / "report" / "spans.json"
+
+    @property
+    def spans_page(self) -> Path:
+        """Those figures as a page, for a browser."""
+        return self.root / "report" / "spans.html"
+
+    @property
     def log(self) -> Path:
         """What TFX and Beam logged."""
         return self.root / "run.log"

@@ -20,7 +20,11 @@ from components.candidate_selection import candidates_fingerprint
 from components.gate import GateResult
 from components.ingestion.replay import REPLAYED_FILES
 from components.ingestion.settings import Source
-from components.ingestion.sources import input_fingerprint, sources_of
+from components.ingestion.sources import (
+    event_spans,
+    input_fingerprint,
+    sources_of,
+)
 from components.serving_examples import serving_fingerprint
 from pipeline.config import TandemConfig
 from pipeline.last_release import LastReleaseStrategy
@@ -43,16 +47,36 @@ class RunResult:
         refused: the gates that stopped the line.
         figures: as in `report/metrics.json`.
         release: version of the release that the run's inputs lead to, None if refused.
+        span: that the models were tested on, "" where the log was split by shares.
     """
 
     stages: dict[str, StageRun]
     refused: list[GateResult]
     figures: dict
     release: int | None
+    span: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanRun:
+    """One span of a log, run for its own sake.
+
+    Attributes:
+        span: the one to test on; what is before it is learnt from.
+        from_scratch: whether training begins anew, not where the last release ended.
+        until: the stage that the run ends with, None for all.
+    """
+
+    span: str
+    from_scratch: bool = False
+    until: str | None = None
 
 
 def run_pipeline(
-    config: TandemConfig, root: Path, on_stage: StageStarted = lambda stage: None
+    config: TandemConfig,
+    root: Path,
+    on_stage: StageStarted = lambda stage: None,
+    span_run: SpanRun | None = None,
 ) -> RunResult:
     """Runs the pipeline; stages whose inputs did not change come from the cache.
 
@@ -62,6 +86,8 @@ def run_pipeline(
         config: with which values; relative paths in it start at `root`.
         root: receives artifacts, metadata, releases, the report and `run.log`.
         on_stage: called with the name of each stage as it starts.
+        span_run: tests on one span and learns from those before; None splits the log by
+            shares.
 
     Raises:
         ConfigError: if the curated schema is missing.
@@ -72,9 +98,12 @@ def run_pipeline(
     layout = Layout(root.resolve())
     layout.root.mkdir(parents=True, exist_ok=True)
     config = with_replayed(with_absolute_paths(config, layout.root), layout)
+    if span_run is not None:
+        config = tested_on(config, span_run.span)
     connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
         str(layout.metadata)
     )
+    span = "" if span_run is None else event_spans(config.data)[-1]
     run_id = datetime.datetime.now(datetime.UTC).isoformat()
     releases = list_releases(layout.serving)
     pipeline = create_pipeline(
@@ -90,11 +119,14 @@ def run_pipeline(
             newest_release=str(releases[-1]) if releases else f"none at {run_id}",
             metadata_connection_config=connection,
             last_release_strategy=LastReleaseStrategy,
+            span=span,
+            continues=span_run is not None and not span_run.from_scratch,
         ),
     )
     send_whole_buffers()
     with library_log(layout.log):
-        _Runner(run_id, on_stage).run(pipeline)
+        until = None if span_run is None else span_run.until
+        _Runner(run_id, on_stage, until).run(pipeline)
     stages = read_run(str(layout.metadata), run_id)
     figures = collect_figures(stages, RANKER)
     figures["run"] = {
@@ -107,7 +139,15 @@ def run_pipeline(
     copy_data_report(stages, layout.data_report)
     (layout.report.parent / "config.json").write_text(config.model_dump_json(indent=2))
     refused = [gate for gate in read_gates(stages) if not gate.passed]
-    return RunResult(stages, refused, figures, figures.get("release"))
+    return RunResult(stages, refused, figures, figures.get("release"), span)
+
+
+def tested_on(config: TandemConfig, span: str) -> TandemConfig:
+    """Returns the config that reads a log up to a span, which is its test split."""
+    spans = config.data.spans.model_copy(update={"until": span})
+    split = config.data.split.model_copy(update={"newest_span": True})
+    data = config.data.model_copy(update={"spans": spans, "split": split})
+    return config.model_copy(update={"data": data})
 
 
 def with_absolute_paths(config: TandemConfig, root: Path) -> TandemConfig:
@@ -180,22 +220,39 @@ class _Runner(tfx.orchestration.LocalDagRunner):
     the same run.
     """
 
-    def __init__(self, run_id: str, on_stage: StageStarted) -> None:
+    def __init__(
+        self, run_id: str, on_stage: StageStarted, until: str | None = None
+    ) -> None:
         super().__init__()
         self._run_id = run_id
         self._on_stage = on_stage
+        self._until = until
 
     def run_with_ir(self, pipeline, run_options=None) -> None:
         runtime_parameter_utils.substitute_runtime_parameter(
             pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
         )
-        for node in pipeline.nodes:
+        for node in _leading_to(self._until, pipeline.nodes):
             self._on_stage(node.pipeline_node.node_info.id)
             single = type(pipeline)()
             single.CopyFrom(pipeline)
             del single.nodes[:]
             single.nodes.append(node)
             super().run_with_ir(single, run_options)
+
+
+def _leading_to(stage: str | None, nodes) -> list:
+    """Returns the nodes that a stage waits for, and itself; all where it is None."""
+    if stage is None:
+        return list(nodes)
+    by_id = {node.pipeline_node.node_info.id: node for node in nodes}
+    wanted, found = [stage], set()
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found.add(name)
+            wanted += by_id[name].pipeline_node.upstream_nodes
+    return [node for name, node in by_id.items() if name in found]
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from components.artifacts import Release
 from components.build_index_component import BuildIndex
 from components.candidate_selection_component import SelectCandidates
 from components.compare_statistics_component import CompareStatistics
+from components.continue_release_component import ContinueRelease
 from components.evaluate_ranking_component import EvaluateRanking
 from components.evaluate_retrieval_component import EvaluateRetrieval
 from components.export_recommender import ExportSettings
@@ -27,6 +28,7 @@ from components.push_release_component import PushRelease
 from components.validate_examples_component import ValidateExamples
 from components.validate_serving_component import ValidateServing
 from pipeline.config import TandemConfig
+from pipeline.last_release import BaseReleaseStrategy
 from schemas.features import LABEL
 
 RANKER = "deepfm"
@@ -47,6 +49,8 @@ class Surroundings:
         newest_release: what the serving root holds; changes when a push is due again.
         metadata_connection_config: of ML Metadata; None leaves it to the orchestrator.
         last_release_strategy: which release the gates compare with.
+        span: the span to test on, "" where the log is split by shares.
+        continues: whether training continues the release of an earlier span.
     """
 
     pipeline_root: str
@@ -58,6 +62,8 @@ class Surroundings:
     newest_release: str = ""
     metadata_connection_config: Any = None
     last_release_strategy: type = tfx.dsl.experimental.LatestArtifactStrategy
+    span: str = ""
+    continues: bool = False
 
 
 def create_pipeline(
@@ -68,26 +74,33 @@ def create_pipeline(
         strategy_class=surroundings.last_release_strategy,
         release=tfx.dsl.Channel(type=Release),
     ).with_id("LastRelease")
+    base_release = tfx.dsl.Resolver(
+        strategy_class=BaseReleaseStrategy,
+        config={"span": surroundings.span},
+        release=tfx.dsl.Channel(type=Release),
+    ).with_id("BaseRelease")
     data = {stage.id: stage for stage in _data_stages(config, surroundings)}
     ingest, schema = data["IngestEvents"], data["ImportSchemaGen"]
     nodes = [last_release, *data.values()]
     with tfx.dsl.Cond(is_blessed(data["ValidateExamples"])):
-        transform = tfx.components.Transform(
-            # Impressions hold every labelled row, whatever the answer was: an item that
-            # was shown but never liked gets an id of its own too.
-            examples=ingest.outputs["impressions"],
-            schema=schema.outputs["schema"],
-            preprocessing_fn="models.preprocessing.preprocessing_fn",
-            custom_config={"catalog": config.features.model_dump_json()},
-            materialize=False,
-            splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=[]),
+        transform = _transform(config, ingest, schema, surroundings)
+        nodes.append(transform)
+        learning = Learning(transform.outputs["transform_graph"])
+        if surroundings.continues:
+            continuation = ContinueRelease(
+                analysed=transform.outputs["transform_graph"],
+                summary=ingest.outputs["summary"],
+                release=base_release.outputs["release"],
+                settings_json=config.retrieval.model_dump_json(),
+                catalog_json=config.features.model_dump_json(),
+            )
+            nodes = [base_release, *nodes, continuation]
+            learning = Learning(
+                continuation.outputs["transform_graph"], continuation.outputs["base"]
+            )
+        nodes += _model_stages(
+            config, ingest, learning, schema, last_release, surroundings
         )
-        nodes += [
-            transform,
-            *_model_stages(
-                config, ingest, transform, schema, last_release, surroundings
-            ),
-        ]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=surroundings.pipeline_root,
@@ -95,6 +108,41 @@ def create_pipeline(
         enable_cache=True,
         metadata_connection_config=surroundings.metadata_connection_config,
         beam_pipeline_args=list(config.beam_pipeline_args),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+    """What the trainers learn with, beside the rows.
+
+    Attributes:
+        transform_graph: of Transform, or with the vocabularies of a release before.
+        base: what retrieval continues from; None trains anew.
+    """
+
+    transform_graph: tfx.types.BaseChannel
+    base: tfx.types.BaseChannel | None = None
+
+
+def _transform(
+    config: TandemConfig,
+    ingest: BaseNode,
+    schema: BaseNode,
+    surroundings: Surroundings,
+) -> tfx.components.Transform:
+    """Returns the stage that analyses the features."""
+    # Where training goes on, what is new is new at the end of the log: an item that came
+    # with the eval split is to have an id of its own already.
+    analysed = ["train", "eval"] if surroundings.span else ["train"]
+    return tfx.components.Transform(
+        # Impressions hold every labelled row, whatever the answer was: an item that was
+        # shown but never liked gets an id of its own too.
+        examples=ingest.outputs["impressions"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn="models.preprocessing.preprocessing_fn",
+        custom_config={"catalog": config.features.model_dump_json()},
+        materialize=False,
+        splits_config=tfx.proto.SplitsConfig(analyze=analysed, transform=[]),
     )
 
 
@@ -143,7 +191,7 @@ def _data_stages(config: TandemConfig, surroundings: Surroundings) -> list[BaseN
 def _model_stages(
     config: TandemConfig,
     ingest: BaseNode,
-    transform: BaseNode,
+    learning: Learning,
     schema: BaseNode,
     last_release: BaseNode,
     surroundings: Surroundings,
@@ -153,11 +201,17 @@ def _model_stages(
         ingest.outputs[name] for name in ("interactions", "impressions", "catalog")
     )
     to_retrieval_gate = _retrieval_stages(
-        config, ingest, transform, schema, last_release, surroundings
+        config, ingest, learning, schema, last_release, surroundings
     )
     selection, retrieval, index, retrieval_gate = to_retrieval_gate
     candidates = selection.outputs["candidates"]
-    ranking = _trainer("ranking", config, impressions, transform, schema)
+    ranking = _trainer(
+        "ranking",
+        config,
+        impressions,
+        schema,
+        transform_graph=learning.transform_graph,
+    )
     evaluator = tfx.components.Evaluator(
         examples=impressions,
         example_splits=["test"],
@@ -176,7 +230,7 @@ def _model_stages(
     export = ExportRecommender(
         interactions=interactions,
         catalog=candidates,
-        transform_graph=transform.outputs["transform_graph"],
+        transform_graph=learning.transform_graph,
         retrieval_model=retrieval.outputs["model"],
         ranking_model=ranking.outputs["model"],
         index=index.outputs["index"],
@@ -198,11 +252,13 @@ def _model_stages(
         ):
             push = PushRelease(
                 bundle=export.outputs["bundle"],
+                retrieval_model=retrieval.outputs["model"],
                 catalog=catalog,
                 profiles=ingest.outputs["profiles"],
                 validation=serving_gate.outputs["report"],
                 serving_root=surroundings.serving_root,
                 newest_release=surroundings.newest_release,
+                span=surroundings.span,
                 settings_json=config.push.model_dump_json(),
             )
     return [*nodes, export, serving_gate, push]
@@ -211,7 +267,7 @@ def _model_stages(
 def _retrieval_stages(
     config: TandemConfig,
     ingest: BaseNode,
-    transform: BaseNode,
+    learning: Learning,
     schema: BaseNode,
     last_release: BaseNode,
     surroundings: Surroundings,
@@ -231,7 +287,14 @@ def _retrieval_stages(
         candidates_fingerprint=surroundings.candidates_fingerprint,
     )
     candidates = selection.outputs["candidates"]
-    retrieval = _trainer("retrieval", config, interactions, transform, schema)
+    retrieval = _trainer(
+        "retrieval",
+        config,
+        interactions,
+        schema,
+        transform_graph=learning.transform_graph,
+        base_model=learning.base,
+    )
     index = BuildIndex(catalog=candidates, model=retrieval.outputs["model"])
     gate = EvaluateRetrieval(
         interactions=interactions,
@@ -254,14 +317,13 @@ def _trainer(
     name: str,
     config: TandemConfig,
     examples: tfx.types.BaseChannel,
-    transform: BaseNode,
     schema: BaseNode,
+    **channels: tfx.types.BaseChannel | None,
 ) -> tfx.components.Trainer:
-    """Returns the Trainer that runs `models.<name>.trainer.run_fn`."""
+    """Returns the Trainer that runs `models.<name>.trainer.run_fn` on more channels."""
     return tfx.components.Trainer(
         run_fn=f"models.{name}.trainer.run_fn",
         examples=examples,
-        transform_graph=transform.outputs["transform_graph"],
         schema=schema.outputs["schema"],
         train_args=tfx.proto.TrainArgs(splits=["train"]),
         eval_args=tfx.proto.EvalArgs(splits=["eval"]),
@@ -269,6 +331,7 @@ def _trainer(
             "catalog": config.features.model_dump_json(),
             "settings": getattr(config, name).model_dump_json(),
         },
+        **channels,
     ).with_id(f"Trainer.{name}")
 
 

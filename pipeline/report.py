@@ -9,6 +9,7 @@ from components.comparison import COMPARISON_FILE
 from components.data_report.page import PAGE_FILE
 from components.gate import GateResult
 from components.gate_file import read_gate
+from models.retrieval.checkpoint import CHECKPOINT, read_record
 from pipeline.run_state import StageRun
 
 _GATES = {
@@ -44,7 +45,8 @@ def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
         ranker: the ranking model's name in its evaluation.
 
     Returns:
-        {"ingest", "distances", "candidates", "retrieval", "index", "ranking", "serving", "gates", "release"}.
+        {"ingest", "distances", "training", "candidates", "retrieval", "index", "ranking",
+        "serving", "gates", "release"}.
     """
     figures: dict = {}
     if "IngestEvents" in stages:
@@ -55,6 +57,8 @@ def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
         figures["distances"] = _read_json(
             stages["CompareStatistics"].outputs["comparison"], COMPARISON_FILE
         )["comparisons"]
+    if "Trainer.retrieval" in stages:
+        figures["training"] = _training(stages["Trainer.retrieval"])
     if "SelectCandidates" in stages:
         figures["candidates"] = _read_json(
             stages["SelectCandidates"].outputs["selection"], SELECTION_FILE
@@ -86,6 +90,16 @@ def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
     if "PushRelease" in stages:
         figures["release"] = stages["PushRelease"].properties["release"]["version"]
     return figures
+
+
+def _training(stage: StageRun) -> dict:
+    """Returns what retrieval's training took, and from where to where it went."""
+    record = read_record(Path(stage.outputs["model"]) / CHECKPOINT)
+    return {
+        "trained_through": record.trained_through,
+        "continued_from": record.continued_from,
+        **record.cost.model_dump(),
+    }
 
 
 def _metrics(stage: StageRun) -> dict:

@@ -52,7 +52,7 @@ def render(report: DataReport) -> str:
     numbers, values = feature_tables(report.statistics)
     checks = sorted(report.result.checks, key=lambda check: check.passed)
     return (
-        _environment()
+        environment()
         .get_template(_TEMPLATE)
         .render(
             name=report.name,
@@ -100,7 +100,8 @@ def _looked_at(report: DataReport) -> list[tuple[str, int, int]]:
     ]
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Returns what the pages of this package are rendered in."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("components.data_report", "."),
         autoescape=True,

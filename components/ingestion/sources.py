@@ -82,6 +82,16 @@ def match_sources(settings: DataSettings) -> dict[str, list[SourceFile]]:
     return files
 
 
+def event_spans(settings: DataSettings) -> list[str]:
+    """Returns the spans that are read of the log, the oldest first; "" is none.
+
+    Raises:
+        IngestionError: as `match_files`.
+    """
+    files = match_files("events", settings.events, settings.spans)
+    return sorted({file.span for file in files}, key=spans.span_order)
+
+
 def match_files(
     table: str,
     source: Source,

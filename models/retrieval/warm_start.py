@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from models.continuation import ContinuationError
 from models.retrieval.checkpoint import (
     CHECKPOINT,
     StoredState,
@@ -44,10 +45,6 @@ FREE_SETTINGS = frozenset(
 )
 _SPAN_STARTS = "span_starts.json"
 _MEND = "train anew with `--from-scratch`"
-
-
-class ContinuationError(ValueError):
-    """A release that cannot be continued from; the message says why and the mend."""
 
 
 def check_continuable(

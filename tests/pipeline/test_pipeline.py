@@ -46,7 +46,12 @@ READS = {
         "BuildIndex",
     },
     "ValidateServing": {"ExportRecommender", "SelectCandidates"},
-    "PushRelease": {"ExportRecommender", "IngestEvents", "ValidateServing"},
+    "PushRelease": {
+        "ExportRecommender",
+        "IngestEvents",
+        "Trainer.retrieval",
+        "ValidateServing",
+    },
 }
 BEHIND_DATA = (
     "SelectCandidates",
@@ -67,7 +72,7 @@ GATES = {
 }
 
 
-def make_pipeline(root, overrides=()):
+def make_pipeline(root, overrides=(), **surroundings):
     from pipeline.pipeline import Surroundings, create_pipeline
 
     return create_pipeline(
@@ -79,6 +84,7 @@ def make_pipeline(root, overrides=()):
             input_fingerprint="0",
             serving_fingerprint="1",
             candidates_fingerprint="2",
+            **surroundings,
         ),
     )
 
@@ -260,6 +266,50 @@ def test_evaluator_measures_the_test_split_of_the_labelled_rows(nodes):
     parameters = nodes["Evaluator"].parameters.parameters
     assert parameters["example_splits"].field_value.string_value == '["test"]'
     assert "scores" in parameters["eval_config"].field_value.string_value
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory) -> dict:
+    root = tmp_path_factory.mktemp("continued")
+    return compiled_nodes(make_pipeline(root, span="17", continues=True))
+
+
+def test_continued_span_starts_from_a_release_of_an_earlier_one(continued):
+    assert sorted(continued) == sorted([*READS, "BaseRelease", "ContinueRelease"])
+    reads, gates = read_and_gates(continued["ContinueRelease"])
+    assert reads == {"BaseRelease", "IngestEvents", "Transform"}
+    assert gates == {DATA_GATE}
+    assert read_and_gates(continued["BaseRelease"]) == (set(), set())
+    graph = str(continued["BaseRelease"].inputs.input_graphs)
+    assert "pipeline.last_release.BaseReleaseStrategy" in graph
+    assert 'string_value: "17"' in graph
+
+
+@pytest.mark.parametrize(
+    "stage", ["Trainer.retrieval", "Trainer.ranking", "ExportRecommender"]
+)
+def test_all_that_reads_the_graph_reads_the_grown_one(continued, stage):
+    reads, _ = read_and_gates(continued[stage])
+    assert reads == READS[stage] - {"Transform"} | {"ContinueRelease"}
+
+
+def test_retrieval_alone_has_a_base(continued, nodes):
+    assert "base_model" in continued["Trainer.retrieval"].inputs.inputs
+    assert "base_model" not in continued["Trainer.ranking"].inputs.inputs
+    assert "base_model" not in nodes["Trainer.retrieval"].inputs.inputs
+
+
+def test_span_is_noted_with_its_release(continued, nodes):
+    def span(graph):
+        parameters = graph["PushRelease"].parameters.parameters
+        return parameters["span"].field_value.string_value
+
+    assert (span(continued), span(nodes)) == ("17", "")
+
+
+def test_span_from_scratch_is_the_usual_graph(tmp_path):
+    nodes = compiled_nodes(make_pipeline(tmp_path, span="17"))
+    assert sorted(nodes) == sorted(READS)
 
 
 def test_every_gate_is_reported(nodes):

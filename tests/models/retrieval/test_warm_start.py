@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.continuation import ContinuationError
 from models.feature_space import FeatureSpace
 from models.retrieval.checkpoint import (
     CHECKPOINT,
@@ -21,7 +22,6 @@ from models.retrieval.trainer import make_optimizer
 from models.retrieval.two_tower import TwoTower
 from models.retrieval.warm_start import (
     FREE_SETTINGS,
-    ContinuationError,
     check_continuable,
     grown_rows,
     read_span_starts,
