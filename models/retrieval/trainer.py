@@ -269,7 +269,11 @@ class RetrievalModule(tf.Module):
         transform: TransformGraph,
     ) -> None:
         super().__init__(name="retrieval")
-        self._model = model
+        # Not the model: the optimizer's slots and the estimator would be saved with it,
+        # more than twice what is served.
+        self._towers = list(model.trainable_variables)
+        if model.item_table is not None:
+            self._items = model.item_table
         self._catalog = catalog
         self._transform = transform
         space = transform.space
