@@ -7,7 +7,8 @@ from pathlib import Path
 from components.infer_schema import InferredSchema, infer_from_log
 from pipeline.config import TandemConfig
 from pipeline.layout import Layout
-from pipeline.local_runner import library_log, with_absolute_paths, with_replayed
+from pipeline.library_log import library_log
+from pipeline.root_config import with_absolute_paths, with_replayed
 
 
 def infer_schema(config: TandemConfig, root: Path) -> InferredSchema:

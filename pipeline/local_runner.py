@@ -1,14 +1,12 @@
 """Where it runs: on this machine, under TFX's LocalDagRunner with SQLite ML Metadata."""
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
 import json
-import logging
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from tfx import v1 as tfx
@@ -18,24 +16,19 @@ from tfx.orchestration.portable import runtime_parameter_utils
 from components.beam_data_plane import send_whole_buffers
 from components.candidate_selection import candidates_fingerprint
 from components.gate import GateResult
-from components.ingestion.replay import REPLAYED_FILES
-from components.ingestion.settings import Source
-from components.ingestion.sources import (
-    event_spans,
-    input_fingerprint,
-    sources_of,
-)
+from components.ingestion.sources import event_spans, input_fingerprint
 from components.serving_examples import serving_fingerprint
 from pipeline.config import TandemConfig
 from pipeline.last_release import LastReleaseStrategy
 from pipeline.layout import Layout
+from pipeline.library_log import library_log
 from pipeline.pipeline import RANKER, Surroundings, create_pipeline
 from pipeline.report import collect_figures, copy_data_report, read_gates
+from pipeline.root_config import with_absolute_paths, with_replayed
 from pipeline.run_state import StageRun, read_run
 from serving.release_layout import list_releases
 
 StageStarted = Callable[[str], None]
-_LIBRARY_LOGGERS = ("absl", "apache_beam", "tensorflow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,46 +143,6 @@ def tested_on(config: TandemConfig, span: str) -> TandemConfig:
     return config.model_copy(update={"data": data})
 
 
-def with_absolute_paths(config: TandemConfig, root: Path) -> TandemConfig:
-    """Returns the config with its relative paths of data started at `root`."""
-
-    def absolute(path: str | None) -> str | None:
-        return path if path is None or "://" in path else str(root / path)
-
-    changed = {
-        table: source.model_copy(
-            update={
-                "path": absolute(source.path),
-                "replayed": absolute(source.replayed),
-            }
-        )
-        for table, source in sources_of(config.data).items()
-    }
-    served = absolute(config.gates.data.serving_examples)
-    data_gate = config.gates.data.model_copy(update={"serving_examples": served})
-    gates = config.gates.model_copy(update={"data": data_gate})
-    denied = absolute(config.candidates.deny_list)
-    candidates = config.candidates.model_copy(update={"deny_list": denied})
-    update = {"gates": gates, "candidates": candidates}
-    return _with_sources(config, changed).model_copy(update=update)
-
-
-def with_replayed(config: TandemConfig, layout: Layout) -> TandemConfig:
-    """Returns the config with the mended dead letters that lie in the root, if any."""
-    changed = {}
-    for table, source in sources_of(config.data).items():
-        folder = layout.replayed(config.name, table)
-        if source.replayed is None and any(folder.glob(REPLAYED_FILES)):
-            update = {"replayed": str(folder / REPLAYED_FILES)}
-            changed[table] = source.model_copy(update=update)
-    return _with_sources(config, changed)
-
-
-def _with_sources(config: TandemConfig, sources: dict[str, Source]) -> TandemConfig:
-    data = config.data.model_copy(update=sources)
-    return config.model_copy(update={"data": data})
-
-
 def peak_memory_gib() -> float:
     """Returns the largest resident size of this process or of a child so far."""
     sizes = [
@@ -253,21 +206,3 @@ def _leading_to(stage: str | None, nodes) -> list:
             found.add(name)
             wanted += by_id[name].pipeline_node.upstream_nodes
     return [node for name, node in by_id.items() if name in found]
-
-
-@contextlib.contextmanager
-def library_log(log_file: Path) -> Iterator[None]:
-    """Sends what the libraries log to a file, not the terminal, while they run."""
-    to_file = logging.FileHandler(log_file)
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    loggers = [logging.getLogger(name) for name in _LIBRARY_LOGGERS]
-    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.handlers = [to_file]
-        logger.propagate = False
-    try:
-        yield
-    finally:
-        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-        to_file.close()

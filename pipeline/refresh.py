@@ -37,7 +37,8 @@ from components.refresh_release import (
 from components.validate_serving import validate_serving
 from pipeline.config import ConfigError, TandemConfig
 from pipeline.layout import Layout
-from pipeline.local_runner import library_log, with_absolute_paths, with_replayed
+from pipeline.library_log import library_log
+from pipeline.root_config import with_absolute_paths, with_replayed
 from serving.release_layout import ITEMS, PROFILES, Refresh, release_dir
 from serving.release_tables import latest_release
 
