@@ -98,6 +98,15 @@ def run_measured(
     )
 
 
+def compiled_into(folder: Path) -> dict[str, str]:
+    """Returns variables under which Python keeps its bytecode in a folder of its own.
+
+    Whoever once ran under them finds all modules compiled, wherever those lie and
+    whatever the caller's environment says about writing bytecode.
+    """
+    return {"PYTHONPYCACHEPREFIX": str(folder), "PYTHONDONTWRITEBYTECODE": ""}
+
+
 class _Watch(threading.Thread):
     """Looks at a process and its descendants until told to stop."""
 

@@ -114,6 +114,24 @@ def test_agreement_is_of_every_key_with_tandem():
             ingest.check_agreement({"tandem": same, "polars": wrong})
 
 
+def test_each_warms_up_before_a_run_counts(tmp_path, monkeypatch):
+    done = []
+
+    def do(bench, run):
+        done.append(run)
+        bench.costs.setdefault(run, []).append(cost(1))
+        (tmp_path / "out").mkdir()
+        return tmp_path / "out"
+
+    monkeypatch.setattr(ingest.Bench, "do", do)
+    bench = ingest.Bench(tmp_path, seed=0)
+    bench.prepare()
+    planned = [*ingest.every_round(SCALE), *ingest.only_once(SCALE)]
+    kinds = {(run.who, run.workers, run.file_format) for run in done}
+    assert kinds == {(run.who, run.workers, run.file_format) for run in planned}
+    assert bench.costs == {}
+
+
 def test_peers_run_in_environments_of_their_own(tmp_path):
     command = ingest.Bench(tmp_path, seed=0)._command("polars")
     assert command[:3] == ["uv", "run", "--quiet"]

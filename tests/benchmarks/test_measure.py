@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks.measure import _family, run_measured
+from benchmarks.measure import _family, compiled_into, run_measured
 
 BURN = """
 import subprocess, sys, time
@@ -68,3 +68,41 @@ def test_family_is_the_root_and_all_below():
     assert sorted(_family(2, parents)) == [2, 3]
     assert sorted(_family(1, parents)) == [1, 2, 3, 4]
     assert _family(7, parents) == []
+
+
+def check_compiles_once(environment_of, tmp_path):
+    """A module's bytecode is kept, though the caller's environment forbids it, and
+    not beside the module, where it might not be written or belong to others."""
+    source, kept = tmp_path / "source", tmp_path / "kept"
+    source.mkdir()
+    (source / "slow_to_compile.py").write_text("value = 1\n")
+    code = "import slow_to_compile as m; print(m.__cached__, m.value)"
+    python(code, source, **environment_of(kept))
+    (compiled,) = kept.rglob("slow_to_compile.*.pyc")
+    assert not list(source.rglob("*.pyc"))
+    # What Python reads is the bytecode: it believes a source of equal size and time.
+    stat = (source / "slow_to_compile.py").stat()
+    (source / "slow_to_compile.py").write_text("value = 2\n")
+    os.utime(source / "slow_to_compile.py", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    output = python(code, source, **environment_of(kept)).output
+    assert output.split() == [str(compiled), "1"]
+
+
+def test_modules_are_compiled_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    check_compiles_once(compiled_into, tmp_path)
+
+
+WRONG_ENVIRONMENTS = {
+    "as it was": lambda folder: {},
+    "a place, still forbidden": lambda folder: {"PYTHONPYCACHEPREFIX": str(folder)},
+    "beside the module": lambda folder: {"PYTHONDONTWRITEBYTECODE": ""},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_ENVIRONMENTS.values(), ids=WRONG_ENVIRONMENTS)
+def test_compilation_checker_rejects(wrong, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    with pytest.raises((AssertionError, ValueError)):
+        check_compiles_once(wrong, tmp_path)
