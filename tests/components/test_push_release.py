@@ -393,6 +393,8 @@ def test_monitoring_config_is_monitoring_config(push, root):
 def test_component_pushes_only_what_the_gate_passed(
     push, root, bundle, tmp_path, passed
 ):
+    from tfx.types.standard_artifacts import Model
+
     from components.artifacts import (
         Catalog,
         GateReport,
@@ -409,14 +411,16 @@ def test_component_pushes_only_what_the_gate_passed(
 
     report = {"gate": "serving", "passed": passed, "reason": "because"}
     check = {"name": "latency", "passed": passed, "seen": "9 ms", "expected": "less"}
-    for folder in ("report", "release"):
-        (tmp_path / folder).mkdir()
+    for folder in ("report", "release", "model/checkpoint"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "model/checkpoint/record.json").write_text("{}")
     (tmp_path / "report" / "gate.json").write_text(
         json.dumps(report | {"checks": [check]})
     )
     release = artifact(Release, "release")
     inputs = {
         "bundle": [artifact(ReleaseBundle, "bundle")],
+        "retrieval_model": [artifact(Model, "model")],
         "catalog": [artifact(Catalog, "items")],
         "profiles": [artifact(Profiles, "profiles")],
         "validation": [artifact(GateReport, "report")],
@@ -424,6 +428,7 @@ def test_component_pushes_only_what_the_gate_passed(
     parameters = {
         "serving_root": str(root),
         "newest_release": "",
+        "span": "2026-11-21",
         "settings_json": SETTINGS.model_dump_json(),
     }
     executor = PushRelease.EXECUTOR_SPEC.executor_class()
@@ -437,4 +442,8 @@ def test_component_pushes_only_what_the_gate_passed(
     assert release.get_int_custom_property("version") == version
     assert read_manifest(root, version).gates == {"serving": {"latency": "9 ms"}}
     pushed = {path.name for path in (tmp_path / "release").iterdir()}
-    assert pushed == {"manifest.json", "retrieval", "ranking"}
+    assert pushed == {"manifest.json", "retrieval", "ranking", "checkpoint"}
+    # What a later span continues from is there, and no part of what is served.
+    assert (tmp_path / "release/checkpoint/record.json").read_text() == "{}"
+    assert not list(root.rglob("checkpoint"))
+    assert release.get_string_custom_property("span") == "2026-11-21"
