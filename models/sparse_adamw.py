@@ -94,13 +94,15 @@ class SparseAdamW(tf.keras.optimizers.Optimizer):
         """Returns the weights and the state after one update; all share a first axis."""
         lr = tf.cast(self.learning_rate, weights.dtype)
         count = count + 1.0
-        first = self.beta_1 * first + (1.0 - self.beta_1) * gradient
-        second = self.beta_2 * second + (1.0 - self.beta_2) * tf.square(gradient)
-        # One count a row, spread over the row's other axes.
+        first = first + (1.0 - self.beta_1) * (gradient - first)
+        second = second + (1.0 - self.beta_2) * (tf.square(gradient) - second)
+        # One count a row, spread over the row's other axes. What corrects the moments
+        # is a number a row as well, so it goes into the step's size: fewer passes.
         steps = tf.reshape(count, [-1, *[1] * (axes - 1)]) if axes else count
-        mean = first / (1.0 - tf.pow(self.beta_1, steps))
-        scale = tf.sqrt(second / (1.0 - tf.pow(self.beta_2, steps))) + self.epsilon
-        moved = weights - lr * (mean / scale + self.decay * weights)
+        root = tf.sqrt(1.0 - tf.pow(self.beta_2, steps))
+        size = lr * root / (1.0 - tf.pow(self.beta_1, steps))
+        step = size * first / (tf.sqrt(second) + self.epsilon * root)
+        moved = (1.0 - lr * self.decay) * weights - step
         return moved, first, second, count
 
     def get_config(self) -> dict:
