@@ -111,7 +111,10 @@ class RetrievalServer(tf.Module):
     def signatures(self) -> dict:
         """Returns `serving_default`: query inputs -> `item_ids`, `scores` [B, K]."""
 
-        @tf.function(input_signature=[input_signature(self._catalog, *QUERY_SIDES)])
+        @tf.function(
+            input_signature=[input_signature(self._catalog, *QUERY_SIDES)],
+            autograph=False,
+        )
         def serving_default(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             query = self._transform(raw_features(inputs, self._catalog, *QUERY_SIDES))
             scores, rows = self._index.search(

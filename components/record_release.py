@@ -1,6 +1,6 @@
 """Do the exported models answer like the trained stages? Records what they answered.
 
-Real requests go to the bundle's SavedModels, reloaded in this process, and to the slow
+Real requests go to the bundle's SavedModels, loaded as a server loads them, and to the slow
 offline path; the answers are compared, kept for ValidateServing, and the requests become
 the models' warm-up.
 """
@@ -9,7 +9,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
 from components.export_recommender import ExportSettings
@@ -22,9 +21,10 @@ from components.offline_recommendation import (
 )
 from components.record_release_settings import ExportGateSettings
 from components.recorded_requests import UserRequest
-from models.scann_ops import register_scann_ops
 from serving import tensor_codec
 from serving.recorded import EXPECTED_FILE, RecordedCase, write_expected
+from serving.release_layout import MODELS
+from serving.saved_model import SavedModel
 from serving.warmup import write_warmup
 
 _TOP = 10
@@ -59,17 +59,13 @@ def record_release(
     Returns:
         The cases, and `users`, `offline_agreement`, `index_agreement`.
     """
-    register_scann_ops()
-    loaded = {
-        name: tf.saved_model.load(str(bundle_dir / name))
-        for name in ("recommender", "recommender_exact", "retrieval", "ranking")
-    }
+    loaded = {name: SavedModel(bundle_dir / name) for name in MODELS}
     cases: dict[str, list[RecordedCase]] = {name: [] for name in loaded}
     agreed, kept = [], []
     for seed, request in enumerate(requests):
         inputs = request.to_recommend(_TOP, seed)
-        exact = call(loaded["recommender_exact"], "recommend", inputs)
-        approximate = call(loaded["recommender"], "recommend", inputs)
+        exact = loaded["recommender_exact"].run("recommend", inputs)
+        approximate = loaded["recommender"].run("recommend", inputs)
         slate = recommend_offline(
             offline,
             request.example,
@@ -113,6 +109,8 @@ def record_release(
         write_warmup(bundle_dir / name, warmup)
     everything = [case for recorded in cases.values() for case in recorded]
     write_expected(bundle_dir / EXPECTED_FILE, everything)
+    for model in loaded.values():
+        model.close()
     figures = {
         "users": len(requests),
         "offline_agreement": float(np.mean(agreed)),
@@ -151,22 +149,10 @@ def judge_export(figures: dict[str, float], settings: ExportGateSettings) -> Gat
     return GateResult("export", tuple(checks))
 
 
-def call(model, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Calls a loaded SavedModel's signature with arrays."""
-    tensors = {
-        name: tf.constant(values, tf.string)
-        if values.dtype == object
-        else tf.constant(values)
-        for name, values in inputs.items()
-    }
-    outputs = model.signatures[signature](**tensors)
-    return {name: values.numpy() for name, values in outputs.items()}
-
-
-def _recorded(loaded, model: str, signature: str, inputs: dict) -> RecordedCase:
-    return RecordedCase(
-        model, signature, inputs, call(loaded[model], signature, inputs)
-    )
+def _recorded(
+    loaded: dict[str, SavedModel], model: str, signature: str, inputs: dict
+) -> RecordedCase:
+    return RecordedCase(model, signature, inputs, loaded[model].run(signature, inputs))
 
 
 def _warmup_request(case: RecordedCase) -> predict_pb2.PredictRequest:

@@ -38,7 +38,7 @@ from serving.release_layout import PARTS, Refresh, model_dir, release_dir
 
 # The models have passed the export's gate: what is tried is that they were put together
 # rightly, on fewer users than an export asks for.
-_NUM_USERS = 50
+_NUM_USERS = 20
 _TOLERANCE = 1e-4
 
 

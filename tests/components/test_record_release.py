@@ -11,7 +11,7 @@ import tensorflow as tf
 from components.build_index import ItemVectors
 from components.export_recommender import ExportSettings
 from components.offline_recommendation import OfflineModels
-from components.record_release import call, judge_export, record_release
+from components.record_release import judge_export, record_release
 from components.record_release_settings import ExportGateSettings
 from components.recorded_requests import UserRequest
 from models.index_settings import IndexSettings
@@ -197,12 +197,6 @@ def test_each_model_gets_warm_up_requests_of_its_own(recorded):
         assert len(logs) == (21 if recommends else 20)
         specs = {log.predict_log.request.model_spec.name for log in logs}
         assert specs == {model}
-
-
-def test_call_gives_strings_as_bytes(good_models):
-    model = tf.saved_model.load(str(good_models / "retrieval"))
-    outputs = call(model, "serving_default", query("u", ["i00"]))
-    assert outputs["item_ids"].tolist() == [[b"i00", b"i01", b"i02"]]
 
 
 PERFECT = {"users": 200, "offline_agreement": 1.0, "index_agreement": 1.0}
