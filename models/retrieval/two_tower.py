@@ -3,7 +3,7 @@
     v(y)    = id embedding + sum of content features
     item(y) = normalise(v(y))
     user(x) = normalise(w_mean * mean(v of history) + w_last * v(newest of history)
-                        + encoder(v of history)
+                        + encoder(v of history) + w_seed * v(seed item)
                         + sum of user and context features + bias)
 
 Candidates and history share v, so an item needs to be seen in either role only once; a
@@ -65,7 +65,11 @@ class TwoTower(tfrs.Model):
         self.settings = settings
         dim = settings.embedding_dim
         self._item_fields = (space.item_id, *space.item)
-        self._user_fields = (*space.user, *space.context)
+        self._user_fields = tuple(
+            field
+            for field in (*space.user, *space.context)
+            if field not in space.seed_items
+        )
         self.item_embedding = FeatureEmbedding(self._item_fields, dim, name="item")
         self.item_table = None if items is None else ItemTable(space.item_id, items)
         self.user_embedding = FeatureEmbedding(self._user_fields, dim, name="user")
@@ -76,6 +80,10 @@ class TwoTower(tfrs.Model):
         # latest item.
         self.mean_gain = self.add_weight("mean_gain", [dim], initializer="ones")
         self.last_gain = self.add_weight("last_gain", [dim], initializer="ones")
+        self.seed_gains = [
+            self.add_weight(f"seed_gain_{place}", [dim], initializer="ones")
+            for place in range(len(space.seed_items))
+        ]
         # Gives a user without history and features a direction instead of zero.
         self.bias = self.add_weight("bias", [dim], initializer="uniform")
         self.frequency = StreamingFrequencyEstimator(
@@ -98,8 +106,10 @@ class TwoTower(tfrs.Model):
         vector += self.last_gain * newest_vector(items, history)
         if self.history_encoder is not None:
             vector += self.history_encoder(items, history)
+        for field, gain in zip(self.space.seed_items, self.seed_gains, strict=True):
+            vector += gain * self._seed_vectors(query[field.name])
         if self._user_fields:
-            features = [query[field.name] for field in self._user_fields]
+            features = [field.of(query) for field in self._user_fields]
             vector += tf.reduce_sum(self.user_embedding(features), axis=-2)
         return tf.math.l2_normalize(vector, axis=-1)
 
@@ -109,7 +119,7 @@ class TwoTower(tfrs.Model):
         return tf.math.l2_normalize(vectors, axis=-1)
 
     def _item_vectors(self, items: Tensors) -> tf.Tensor:
-        features = [items[field.name] for field in self._item_fields]
+        features = [field.of(items) for field in self._item_fields]
         return tf.reduce_sum(self.item_embedding(features), axis=-2)
 
     def _history_vectors(self, history: tf.Tensor) -> tf.Tensor:
@@ -121,6 +131,11 @@ class TwoTower(tfrs.Model):
         vectors = tf.gather(self._item_vectors(self.item_table(distinct)), place)
         shape = tf.concat([tf.shape(history), [self.settings.embedding_dim]], axis=0)
         return tf.reshape(vectors, shape)
+
+    def _seed_vectors(self, ids: tf.Tensor) -> tf.Tensor:
+        """Returns [B, K]; zeros where no item is named."""
+        vectors = self._history_vectors(ids[:, tf.newaxis])[:, 0]
+        return vectors * tf.cast(ids != 0, vectors.dtype)[:, tf.newaxis]
 
     def compute_loss(
         self, inputs: tuple[Tensors, Tensors], training: bool = False

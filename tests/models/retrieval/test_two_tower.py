@@ -398,3 +398,77 @@ def test_every_weight_of_an_encoder_is_there_before_the_first_batch(encoder):
     before = {weight.ref() for weight in model.weights}
     model.embed_query(_batch()[0])
     assert {weight.ref() for weight in model.weights} == before
+
+
+SEEDED = FeatureSpace.from_vocabulary_sizes(
+    CATALOG.model_copy(
+        update={"context": (Feature(name="seed_item", kind=FeatureKind.ITEM_ID),)}
+    ),
+    SIZES,
+)
+
+
+def check_seed_item(embed):
+    """A seed item moves the query by a gain times its vector; none moves nothing.
+
+    Without history and features the query before normalisation is the bias and the seed.
+    """
+    model = TwoTower(SEEDED, RetrievalSettings(embedding_dim=8), _items())
+    rng = np.random.default_rng(6)
+    (gain,) = model.seed_gains
+    gain.assign(rng.uniform(0.5, 1.5, size=8))
+    seeds = tf.constant([0, 3, 9], tf.int64)
+    query = {
+        "user_id_xf": tf.ones([3], tf.int64),
+        "history_item_ids_xf": tf.zeros([3, 2], tf.int64),
+        "user_age_xf": tf.zeros([3]),
+        "user_city_xf": tf.zeros([3], tf.int64),
+        "context_seed_item_xf": seeds,
+    }
+    known = {name: values[:8] for name, values in _items().items()}
+    rows = [int(np.flatnonzero(known["item_id_xf"] == seed)[0]) for seed in (3, 9)]
+    items = model.item_embedding(
+        [known[name] for name in SPACE.candidate_names]
+    ).numpy()  # [8, fields, 8]
+    expected = np.tile(model.bias.numpy(), [3, 1])
+    expected[1:] += gain.numpy() * items[rows].sum(axis=1)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(embed(model, query), expected, atol=1e-5)
+
+
+def _seed_by_its_id_alone(model, query):
+    model.item_table = None
+    return model.embed_query(query)
+
+
+def _seed_of_another_row(model, query):
+    seeds = query["context_seed_item_xf"]
+    return model.embed_query(query | {"context_seed_item_xf": tf.roll(seeds, 1, 0)})
+
+
+def _no_seed_is_an_item(model, query):
+    seeds = tf.maximum(query["context_seed_item_xf"], 1)
+    return model.embed_query(query | {"context_seed_item_xf": seeds})
+
+
+def test_seed_item_value():
+    check_seed_item(TwoTower.embed_query)
+
+
+@pytest.mark.parametrize(
+    "wrong", [_seed_by_its_id_alone, _seed_of_another_row, _no_seed_is_an_item]
+)
+def test_seed_item_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_seed_item(wrong)
+
+
+@pytest.mark.parametrize("items", [None, _items()], ids=["ids", "content"])
+def test_a_request_without_a_seed_is_a_request_without_the_feature(items):
+    model = TwoTower(SEEDED, RetrievalSettings(embedding_dim=8), items)
+    features, _ = _batch()
+    seeded = features | {"context_seed_item_xf": tf.zeros([7], tf.int64)}
+    found = model.embed_query(seeded)
+    model.space = SPACE
+    model.seed_gains = []
+    np.testing.assert_allclose(found, model.embed_query(features), atol=1e-6)
