@@ -42,8 +42,17 @@ def feature_space(num_items: int) -> FeatureSpace:
     return FeatureSpace.from_vocabulary_sizes(CATALOG, sizes)
 
 
+def item_features(space: FeatureSpace, seed: int = 0) -> dict[str, np.ndarray]:
+    """Returns `space.candidate_names` of every item, [items, ...], ascending by id."""
+    rng = np.random.default_rng(seed)
+    ids = np.arange(_first_known(), space.item_id.num_ids, dtype=np.int64)
+    drawn = {field.name: _draw(field, len(ids), rng) for field in space.item}
+    return {space.item_id.name: ids, **drawn}
+
+
 def batches(
     space: FeatureSpace,
+    items: dict[str, np.ndarray],
     batch_size: int,
     num_batches: int,
     num_active: int | None = None,
@@ -53,6 +62,7 @@ def batches(
 
     Args:
         space: the features.
+        items: the `item_features` of the space.
         batch_size: rows of a batch.
         num_batches: how many.
         num_active: only so many items ever occur, spread evenly over the vocabulary, so
@@ -60,39 +70,40 @@ def batches(
         seed: seeds all draws.
     """
     rng = np.random.default_rng(seed)
-    return [_batch(space, batch_size, num_active, rng) for _ in range(num_batches)]
+    return [
+        _batch(space, items, batch_size, num_active, rng) for _ in range(num_batches)
+    ]
 
 
 def _batch(
-    space: FeatureSpace, size: int, num_active: int | None, rng: np.random.Generator
+    space: FeatureSpace,
+    items: dict[str, np.ndarray],
+    size: int,
+    num_active: int | None,
+    rng: np.random.Generator,
 ) -> Batch:
-    first_known = 1 + CATALOG.id_hash_buckets
-    num_items = num_active or space.item_id.num_ids - first_known
-    stride = (space.item_id.num_ids - first_known) // num_items
+    num_items = num_active or len(items[space.item_id.name])
+    stride = len(items[space.item_id.name]) // num_items
 
-    def items(*shape: int) -> np.ndarray:
+    def draw_items(*shape: int) -> np.ndarray:
         # The inverse of a power law's cumulative share, from 1 to the vocabulary's end.
         span = num_items ** (1 - _EXPONENT) - 1
         rank = (1 + rng.random(shape) * span) ** (1 / (1 - _EXPONENT))
         place = np.minimum(rank.astype(np.int64) - 1, num_items - 1)
-        return first_known + stride * place
+        return _first_known() + stride * place
 
-    history = items(size, HISTORY_LENGTH)
+    history = draw_items(size, HISTORY_LENGTH)
     lengths = rng.integers(0, HISTORY_LENGTH + 1, size=[size, 1])
     history[np.arange(HISTORY_LENGTH) < HISTORY_LENGTH - lengths] = 0  # pads the left
-    positives = items(size)
+    positives = draw_items(size)
     features = {
         space.user_id.name: rng.integers(0, space.user_id.num_ids, size),
-        space.item_id.name: positives,
         space.history_name: history,
     }
-    widths = {FeatureKind.TEXT: _TITLE_NGRAMS, FeatureKind.MULTI_CATEGORICAL: _GENRES}
-    for field in (*space.user, *space.item, *space.context):
-        if field.kind is FeatureKind.NUMERIC:
-            features[field.name] = rng.normal(size=size).astype(np.float32)
-        else:
-            shape = (size, widths[field.kind]) if field.kind in widths else (size,)
-            features[field.name] = rng.integers(0, field.num_ids, shape)
+    for name, values in items.items():
+        features[name] = _as_transformed(values[positives - _first_known()])
+    for field in (*space.user, *space.context):
+        features[field.name] = _as_transformed(_draw(field, size, rng))
     row = {
         ITEM_ID: positives.astype(str),
         REWARD: np.ones(size, np.float32),
@@ -100,3 +111,19 @@ def _batch(
     }
     in_memory = tf.nest.map_structure(tf.constant, (features, row))
     return in_memory[0], in_memory[1]
+
+
+def _draw(field, size: int, rng: np.random.Generator) -> np.ndarray:
+    if field.kind is FeatureKind.NUMERIC:
+        return rng.normal(size=size).astype(np.float32)
+    widths = {FeatureKind.TEXT: _TITLE_NGRAMS, FeatureKind.MULTI_CATEGORICAL: _GENRES}
+    shape = (size, widths[field.kind]) if field.kind in widths else (size,)
+    return rng.integers(0, field.num_ids, shape, np.int32)
+
+
+def _as_transformed(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.int64) if values.dtype == np.int32 else values
+
+
+def _first_known() -> int:
+    return 1 + CATALOG.id_hash_buckets

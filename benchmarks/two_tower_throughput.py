@@ -4,6 +4,11 @@ Tandem's training step beside the same two towers under TensorFlow Recommenders'
 (`tfrs.tasks.Retrieval`) with Keras's own optimizers, on the same batches in memory: what is
 compared is the loss, the estimator of the sampling and the optimizer. Runs take turns in one
 process. Costs are its CPU seconds; `_wall` is by the clock.
+
+`tfrs` leaves out what Tandem's loss does by default: estimating and correcting the sampling,
+and masking repeated and known positives. `unmasked` is Tandem without the last of these.
+`tfrs_same_loss` is given all of it: sampling probabilities known beforehand, integer ids to
+find duplicates by, and the mask of known positives by Tandem's own function.
 """
 
 import dataclasses
@@ -21,11 +26,15 @@ import tensorflow_recommenders as tfrs  # isort: skip
 from benchmarks.command_line import finish, parsed_arguments, say
 from benchmarks.plot import Plot
 from benchmarks.result import Result, medians, spreads, versions_of
-from benchmarks.training_batches import batches, feature_space
+from benchmarks.training_batches import batches, feature_space, item_features
+from models.feature_space import FeatureSpace
+from models.losses.replicas import fingerprints
+from models.losses.softmax import is_known_positive
 from models.retrieval.settings import Optimizer, RetrievalSettings
 from models.retrieval.trainer import make_optimizer
 from models.retrieval.two_tower import TwoTower
 from models.training_input import Batch
+from schemas.features import ITEM_ID
 
 _MEMORY_BATCHES = 4
 _WARM_UP_STEPS = 3
@@ -65,6 +74,26 @@ QUICK = Scale(
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class World:
+    """A log's features, and those of its items."""
+
+    space: FeatureSpace
+    items: dict
+
+    @classmethod
+    def make(cls, num_items: int) -> "World":
+        space = feature_space(num_items)
+        return cls(space, item_features(space))
+
+    def batches(self, *args) -> list[Batch]:
+        return batches(self.space, self.items, *args)
+
+    def towers(self, settings: RetrievalSettings) -> TwoTower:
+        items = self.items if settings.history_content else None
+        return TwoTower(self.space, settings, items)
+
+
 class PlainTfrs(tfrs.Model):
     """The towers of a `TwoTower` under TFRS's own retrieval task, all else left out."""
 
@@ -79,6 +108,33 @@ class PlainTfrs(tfrs.Model):
             self.towers.embed_query(features, training),
             self.towers.embed_candidates(features, training),
             compute_metrics=False,
+        )
+
+
+class MaskingTfrs(PlainTfrs):
+    """The same, corrected and masked as far as TFRS's task can be told to."""
+
+    def __init__(self, towers: TwoTower, temperature: float) -> None:
+        super().__init__(towers, temperature)
+        self.task = tfrs.tasks.Retrieval(
+            temperature=temperature, remove_accidental_hits=True
+        )
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        features, row = inputs
+        space = self.towers.space
+        is_known = is_known_positive(
+            features[space.item_id.name], features[space.history_name]
+        )
+        num_rows = tf.shape(is_known)[0]
+        own_stays = tf.zeros([num_rows], tf.bool)
+        return self.task(
+            self.towers.embed_query(features, training),
+            self.towers.embed_candidates(features, training),
+            candidate_sampling_probability=tf.fill([num_rows], 0.01),
+            candidate_ids=fingerprints(row[ITEM_ID]),
+            compute_metrics=False,
+            score_mask=~tf.linalg.set_diag(is_known, own_stays),
         )
 
 
@@ -110,24 +166,26 @@ class Runner:
         self.cost.wall.append((time.perf_counter() - wall) / steps)
 
 
-def tandem(space, settings: RetrievalSettings) -> tf.keras.Model:
+def tandem(world: World, settings: RetrievalSettings) -> tf.keras.Model:
     """Returns the model as the trainer compiles it."""
-    model = TwoTower(space, settings)
+    model = world.towers(settings)
     model.compile(make_optimizer(settings))
     return model
 
 
-def without_correction(space, settings: RetrievalSettings) -> tf.keras.Model:
+def without_correction(world: World, settings: RetrievalSettings) -> tf.keras.Model:
     """Returns the model that neither estimates nor corrects."""
-    model = TwoTower(space, settings.model_copy(update={"sampling_correction": False}))
+    model = world.towers(settings.model_copy(update={"sampling_correction": False}))
     model.frequency = lambda item_ids, training=False: None
     model.compile(make_optimizer(settings))
     return model
 
 
-def plain_tfrs(space, settings: RetrievalSettings, optimizer) -> tf.keras.Model:
+def under_tfrs(
+    world: World, settings: RetrievalSettings, optimizer, kind: type = PlainTfrs
+) -> tf.keras.Model:
     """Returns the same towers under TFRS's task."""
-    model = PlainTfrs(TwoTower(space, settings), settings.temperature)
+    model = kind(world.towers(settings), settings.temperature)
     model.compile(optimizer)
     return model
 
@@ -146,17 +204,21 @@ def take_turns(runners: Sequence[Runner], scale: Scale) -> None:
 
 def compared(scale: Scale, settings: RetrievalSettings) -> dict[str, Cost]:
     """Returns the cost of a step of each contender on the same batches."""
-    space = feature_space(scale.vocabulary)
-    data = batches(space, scale.batch_size, _MEMORY_BATCHES)
+    world = World.make(scale.vocabulary)
+    data = world.batches(scale.batch_size, _MEMORY_BATCHES)
+    unmasked = settings.model_copy(update={"mask_history": False})
+    adagrad = tf.keras.optimizers.Adagrad
     builders: dict[str, Callable[[], tf.keras.Model]] = {
-        "tandem": lambda: tandem(space, settings),
-        "without_correction": lambda: without_correction(space, settings),
-        "tfrs": lambda: plain_tfrs(space, settings, keras_adamw(settings)),
-        "tfrs_adagrad": lambda: plain_tfrs(
-            space, settings, tf.keras.optimizers.Adagrad(_ADAGRAD_RATE)
+        "tandem": lambda: tandem(world, settings),
+        "without_correction": lambda: without_correction(world, settings),
+        "unmasked": lambda: tandem(world, unmasked),
+        "tfrs": lambda: under_tfrs(world, settings, keras_adamw(settings)),
+        "tfrs_adagrad": lambda: under_tfrs(world, settings, adagrad(_ADAGRAD_RATE)),
+        "tfrs_same_optimizer": lambda: under_tfrs(
+            world, settings, make_optimizer(settings)
         ),
-        "tfrs_same_optimizer": lambda: plain_tfrs(
-            space, settings, make_optimizer(settings)
+        "tfrs_same_loss": lambda: under_tfrs(
+            world, settings, keras_adamw(settings), MaskingTfrs
         ),
     }
     runners = {}
@@ -169,12 +231,12 @@ def compared(scale: Scale, settings: RetrievalSettings) -> dict[str, Cost]:
 
 def by_batch_size(scale: Scale, settings: RetrievalSettings) -> dict[int, Cost]:
     """Returns the cost of Tandem's step by the size of the batch."""
-    space = feature_space(scale.vocabulary)
+    world = World.make(scale.vocabulary)
     runners = {}
     for size in scale.batch_sizes:
         say(f"tracing batches of {size}")
-        model = tandem(space, settings.model_copy(update={"batch_size": size}))
-        runners[size] = Runner(model, batches(space, size, 2))
+        model = tandem(world, settings.model_copy(update={"batch_size": size}))
+        runners[size] = Runner(model, world.batches(size, 2))
     take_turns(list(runners.values()), dataclasses.replace(scale, steps=4, turns=3))
     return {size: runner.cost for size, runner in runners.items()}
 
@@ -188,9 +250,9 @@ def by_vocabulary(scale: Scale, settings: RetrievalSettings) -> dict[int, Cost]:
     runners = {}
     for size in scale.vocabularies:
         say(f"tracing a vocabulary of {size:,}")
-        space = feature_space(size)
-        data = batches(space, scale.batch_size, _MEMORY_BATCHES, scale.vocabularies[0])
-        runners[size] = Runner(tandem(space, settings), data)
+        world = World.make(size)
+        data = world.batches(scale.batch_size, _MEMORY_BATCHES, scale.vocabularies[0])
+        runners[size] = Runner(tandem(world, settings), data)
     take_turns(list(runners.values()), scale)
     return {size: runner.cost for size, runner in runners.items()}
 
@@ -201,9 +263,9 @@ def tfrs_growth(scale: Scale, settings: RetrievalSettings) -> dict[int, Cost]:
     runners = {}
     for size in (scale.vocabularies[0], scale.vocabularies[-2]):
         say(f"tracing TFRS on a vocabulary of {size:,}")
-        space = feature_space(size)
-        model = plain_tfrs(space, settings, keras_adamw(settings))
-        data = batches(space, scale.batch_size, 2, scale.vocabularies[0])
+        world = World.make(size)
+        model = under_tfrs(world, settings, keras_adamw(settings))
+        data = world.batches(scale.batch_size, 2, scale.vocabularies[0])
         runners[size] = Runner(model, data)
     take_turns(list(runners.values()), dataclasses.replace(scale, steps=4, turns=3))
     return {size: runner.cost for size, runner in runners.items()}
@@ -230,7 +292,10 @@ def figures(
         "correction_overhead": [r - 1 for r in ratios(ours.cpu, off.cpu)],
         "correction_overhead_wall": [r - 1 for r in ratios(ours.wall, off.wall)],
     }
-    for name in ("tfrs", "tfrs_adagrad", "tfrs_same_optimizer"):
+    unmasked = contest["unmasked"]
+    found["masking_overhead"] = [r - 1 for r in ratios(ours.cpu, unmasked.cpu)]
+    found["ratio_to_tfrs_unmasked"] = ratios(contest["tfrs"].cpu, unmasked.cpu)
+    for name in ("tfrs", "tfrs_adagrad", "tfrs_same_optimizer", "tfrs_same_loss"):
         peer = contest[name]
         found[f"samples_per_cpu_s_{name}"] = [batch_size / s for s in peer.cpu]
         found[f"ratio_to_{name}"] = ratios(peer.cpu, ours.cpu)

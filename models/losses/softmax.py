@@ -96,7 +96,7 @@ def mask_known_positives(
     Returns:
         masked: [B, C], same dtype as `logits`.
     """
-    return _drop_negatives(logits, _is_known(candidate_ids, known_ids))
+    return _drop_negatives(logits, is_known_positive(candidate_ids, known_ids))
 
 
 def _is_same_item(candidate_ids: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
@@ -107,8 +107,13 @@ def _is_same_item(candidate_ids: tf.Tensor, num_rows: tf.Tensor) -> tf.Tensor:
     return tf.equal(ids[:num_rows, tf.newaxis], ids[tf.newaxis, :])
 
 
-def _is_known(candidate_ids: tf.Tensor, known_ids: tf.Tensor) -> tf.Tensor:
-    """Returns [B, C] bool, whether candidate c is among row b's `known_ids`."""
+def is_known_positive(candidate_ids: tf.Tensor, known_ids: tf.Tensor) -> tf.Tensor:
+    """Returns [B, C] bool, whether candidate c is among row b's `known_ids`.
+
+    Args:
+        candidate_ids: [C] integer, > 0.
+        known_ids: [B, T] integer, 0 pads.
+    """
     num_rows, num_candidates = tf.shape(known_ids)[0], tf.shape(candidate_ids)[0]
     # Number the ids by first appearance: candidates come first, so the numbers below
     # `num_distinct` are theirs, and a table of those replaces B * T * C comparisons.
@@ -287,7 +292,7 @@ def in_batch_softmax_loss(
     if candidate_ids is not None:
         dropped.append(_is_same_item(candidate_ids, tf.shape(logits)[0]))
     if known_positives is not None:
-        dropped.append(_is_known(*known_positives))
+        dropped.append(is_known_positive(*known_positives))
     if dropped:  # at once, as each mask is a pass over the logits and their gradient
         logits = _drop_negatives(logits, functools.reduce(tf.logical_or, dropped))
     if num_hard_negatives is not None:

@@ -4,15 +4,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.training_batches import batches, feature_space
-from benchmarks.two_tower_throughput import Cost, PlainTfrs, figures, plots
+from benchmarks.training_batches import batches, feature_space, item_features
+from benchmarks.two_tower_throughput import (
+    Cost,
+    MaskingTfrs,
+    PlainTfrs,
+    World,
+    figures,
+    plots,
+)
 from models.retrieval.settings import RetrievalSettings
-from models.retrieval.two_tower import TwoTower
 from models.signatures import transformed_signature
 
 SPACE = feature_space(300)
+ITEMS = item_features(SPACE)
+WORLD = World(SPACE, ITEMS)
 SIZE = 64
-((FEATURES, ROW),) = batches(SPACE, SIZE, 1)
+((FEATURES, ROW),) = batches(SPACE, ITEMS, SIZE, 1)
 
 
 def test_batches_have_the_tensors_that_the_towers_read():
@@ -39,7 +47,8 @@ def test_batches_stay_in_the_vocabulary_and_pad_on_the_left():
 def test_head_items_repeat_in_a_batch_of_any_vocabulary():
     for num_items in (1_000, 1_000_000):
         space = feature_space(num_items)
-        ((features, _),) = batches(space, 2048, 1)
+        ids_alone = {space.item_id.name: item_features(space)[space.item_id.name]}
+        ((features, _),) = batches(space, ids_alone, 2048, 1)
         items = features[space.item_id.name].numpy()
         counts = np.sort(np.unique(items, return_counts=True)[1])[::-1]
         assert counts[0] > 50
@@ -49,7 +58,7 @@ def test_head_items_repeat_in_a_batch_of_any_vocabulary():
 def test_active_items_are_as_many_in_a_vocabulary_of_any_size():
     def distinct(num_items):
         space = feature_space(num_items)
-        ((features, _),) = batches(space, 512, 1, num_active=300)
+        ((features, _),) = batches(space, item_features(space), 512, 1, num_active=300)
         ids = features[space.history_name].numpy()
         return np.unique(ids[ids > 0])
 
@@ -58,23 +67,50 @@ def test_active_items_are_as_many_in_a_vocabulary_of_any_size():
     assert large.max() - large.min() > 25_000
 
 
-def test_plain_tfrs_has_the_same_loss_where_nothing_is_corrected():
-    # Distinct positives and no masking leave the plain in-batch softmax; TFRS sums it.
+def test_a_batch_holds_the_features_of_its_items():
+    rows = FEATURES[SPACE.item_id.name].numpy() - ITEMS[SPACE.item_id.name][0]
+    for name in SPACE.candidate_names:
+        np.testing.assert_array_equal(FEATURES[name], ITEMS[name][rows])
+
+
+def check_tfrs_has_the_loss(kind, is_masked, features, row):
+    """TFRS sums what Tandem takes the mean of."""
     settings = RetrievalSettings(
         embedding_dim=8,
         batch_size=SIZE,
         dropout=0.0,
         sampling_correction=False,
-        mask_history=False,
+        mask_history=is_masked,
     )
-    towers = TwoTower(SPACE, settings)
+    towers = WORLD.towers(settings)
+    ours = towers.compute_loss((features, row), training=False)
+    theirs = kind(towers, settings.temperature).compute_loss((features, row))
+    np.testing.assert_allclose(theirs / SIZE, ours, rtol=1e-5)
+
+
+def test_plain_tfrs_has_the_same_loss_where_nothing_is_corrected():
+    # Distinct positives and no masking leave the plain in-batch softmax.
     positives = tf.range(SPACE.item_id.num_ids - SIZE, SPACE.item_id.num_ids)
     positives = tf.cast(positives, tf.int64)
     features = {**FEATURES, SPACE.item_id.name: positives}
     row = {**ROW, "item_id": tf.strings.as_string(positives)}
-    ours = towers.compute_loss((features, row), training=False)
-    theirs = PlainTfrs(towers, settings.temperature).compute_loss((features, row))
-    np.testing.assert_allclose(theirs / SIZE, ours, rtol=1e-5)
+    check_tfrs_has_the_loss(PlainTfrs, False, features, row)
+
+
+def test_masking_tfrs_has_the_same_loss_where_all_are_sampled_alike():
+    check_tfrs_has_the_loss(MaskingTfrs, True, FEATURES, ROW)
+
+
+class ForgetsDuplicates(MaskingTfrs):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.task._remove_accidental_hits = False
+
+
+@pytest.mark.parametrize("wrong", [PlainTfrs, ForgetsDuplicates])
+def test_checker_of_the_same_loss_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_tfrs_has_the_loss(wrong, True, FEATURES, ROW)
 
 
 def costs(*seconds):
@@ -87,6 +123,8 @@ CONTEST = {
     "tfrs": costs(2.0, 3.0),
     "tfrs_adagrad": costs(1.0, 1.0),
     "tfrs_same_optimizer": costs(1.5, 2.5),
+    "tfrs_same_loss": costs(3.0, 3.0),
+    "unmasked": costs(0.5, 1.0),
 }
 SIZES = {256: costs(0.5), 512: costs(2.0)}
 GROWN = {10: costs(1.0, 1.0), 10_000: costs(1.1, 1.2)}
@@ -99,6 +137,9 @@ def check_figures(implementation):
     assert found["samples_per_s"] == [50, 25]
     assert found["ratio_to_tfrs"] == [2.0, 1.5]  # above 1: ours is faster
     assert found["ratio_to_tfrs_adagrad"] == [1.0, 0.5]
+    assert found["ratio_to_tfrs_same_loss"] == [3.0, 1.5]
+    assert found["ratio_to_tfrs_unmasked"] == [4.0, 3.0]
+    assert found["masking_overhead"] == [1.0, 1.0]
     assert found["correction_overhead"] == pytest.approx([0.25, 0.0])
     assert found["growth_vocabulary_1000x"] == [1.1, 1.2]
     assert found["growth_vocabulary_100x_tfrs"] == [9.0]
