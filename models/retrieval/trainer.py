@@ -25,7 +25,7 @@ from models.retrieval.checkpoint import (
     read_record,
     save_checkpoint,
 )
-from models.retrieval.distribution import make_strategy
+from models.retrieval.distribution import make_strategy, shared_batches
 from models.retrieval.item_pool import ItemPool, collect_items
 from models.retrieval.settings import Optimizer, RetrievalSettings
 from models.retrieval.two_tower import Tensors, TwoTower
@@ -167,6 +167,8 @@ def _fit(
     epochs: int,
     callbacks: list[tf.keras.callbacks.Callback],
 ) -> None:
+    num_rows = model.settings.batch_size * model.settings.accumulation_steps
+    batches = shared_batches(batches, num_rows, model.distribute_strategy)
     for callback in callbacks:
         if isinstance(callback, FrequencyBoard):
             batches = callback.watch(batches)
