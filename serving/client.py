@@ -234,7 +234,7 @@ class RecommendationClient:
                 f"Received also: {unknown}"
             )
         inputs = arguments | {
-            name: feature_array(features.get(name), signature.inputs[name])
+            name: feature_array(name, features.get(name), signature.inputs[name])
             for name in known
         }
         return self.predict(model, RECOMMEND_SIGNATURE, inputs)
@@ -258,10 +258,11 @@ class RecommendationClient:
             raise PredictError(code, details) from error
 
 
-def feature_array(value: object, info) -> np.ndarray:
+def feature_array(name: str, value: object, info) -> np.ndarray:
     """Returns a feature of one user as the array its signature asks for.
 
     Args:
+        name: of the input.
         value: a string, a number, or a list of them; None stands for missing.
         info: TensorInfo of the input: [B], [B, L], or [B, D] with a number for D.
 
@@ -285,7 +286,7 @@ def feature_array(value: object, info) -> np.ndarray:
         values = list(value) if is_list else [value]
     if size not in (-1, len(values)):
         wanted = f"a list of {size} numbers" if sizes else "one value"
-        raise ValueError(f"`{info.name}` should be {wanted}. Received: {values}")
+        raise ValueError(f"`{name}` should be {wanted}. Received: {values}")
     row = np.empty(len(values), dtype)
     row[:] = values
     return row[np.newaxis, :] if sizes else row

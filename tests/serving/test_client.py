@@ -117,7 +117,7 @@ def test_missing_server_names_target_and_command():
 
 
 def _info(dtype: int, rank: int) -> meta_graph_pb2.TensorInfo:
-    info = meta_graph_pb2.TensorInfo(name="x", dtype=dtype)
+    info = meta_graph_pb2.TensorInfo(name="recommend_x:0", dtype=dtype)
     for _ in range(rank):
         info.tensor_shape.dim.add().size = -1
     return info
@@ -137,7 +137,7 @@ def _info(dtype: int, rank: int) -> meta_graph_pb2.TensorInfo:
     ],
 )
 def test_feature_array_is_of_the_signatures_form(value, dtype, rank, expected):
-    seen = feature_array(value, _info(dtype, rank))
+    seen = feature_array("x", value, _info(dtype, rank))
     np.testing.assert_array_equal(seen, np.array(expected, seen.dtype))
 
 
@@ -160,16 +160,18 @@ def _vector(size):
     ],
 )
 def test_feature_array_of_vectors_and_weights(value, info, expected):
-    seen = feature_array(value, info)
+    seen = feature_array("x", value, info)
     np.testing.assert_array_equal(seen, np.array(expected, seen.dtype))
 
 
 @pytest.mark.parametrize("value", [[1.0], [1.0, 2.0, 3.0], 1.0, []])
 def test_feature_array_refuses_a_vector_of_another_size(value):
-    with pytest.raises(ValueError, match=r"should be a list of 2 numbers. Received"):
-        feature_array(value, _vector(2))
+    with pytest.raises(
+        ValueError, match=r"`x` should be a list of 2 numbers. Received"
+    ):
+        feature_array("x", value, _vector(2))
 
 
 def test_feature_array_refuses_a_list_for_one_value():
-    with pytest.raises(ValueError, match="should be one value"):
-        feature_array(["a", "b"], _info(STRING, 1))
+    with pytest.raises(ValueError, match="`x` should be one value"):
+        feature_array("x", ["a", "b"], _info(STRING, 1))
