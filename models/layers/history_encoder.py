@@ -110,28 +110,40 @@ class _Block(tf.keras.layers.Layer):
         self, queries: tf.Tensor, states: tf.Tensor, is_seen: tf.Tensor
     ) -> tf.Tensor:
         """[B, Q, K], [B, T, K] and bool [B, Q or 1, T] -> [B, Q, K]."""
-        seen = self._before_attention(states)
         asked = self._query(self._before_attention(queries))
         if queries.shape[1] == 1:
-            weights = self._weights(self._key_of_query(asked), seen, is_seen)
-            # The weights add up to 1, so a mean can be projected instead of each item.
-            values = self._value(tf.matmul(weights, seen))
+            values = self._value(self._mean_for_one(asked, states, is_seen))
         else:
-            weights = self._weights(asked, self._key(seen), is_seen)
-            values = tf.matmul(weights, self._value(seen))
+            seen = self._before_attention(states)
+            logits = tf.matmul(asked, self._key(seen), transpose_b=True)
+            values = tf.matmul(self._weights(logits, is_seen), self._value(seen))
         attended = queries + values
         return attended + self._narrow(self._widen(self._before_dense(attended)))
 
-    def _weights(
-        self, queries: tf.Tensor, keys: tf.Tensor, is_seen: tf.Tensor
+    def _mean_for_one(
+        self, asked: tf.Tensor, states: tf.Tensor, is_seen: tf.Tensor
     ) -> tf.Tensor:
-        logits = tf.matmul(queries, keys, transpose_b=True) * self._scale
-        # A finite floor: a row that sees nothing gets some weights, not NaN.
-        return tf.nn.softmax(tf.where(is_seen, logits, logits.dtype.min / 2))
+        """Returns [B, 1, K]: the normalised states' mean by the weights of one query.
 
-    def _key_of_query(self, queries: tf.Tensor) -> tf.Tensor:
-        """<q, W x> = <W' q, x>: one projection of the query instead of T of the items."""
-        return tf.matmul(queries, self._key.kernel, transpose_b=True)
+        With one query all that is linear can be done to it, or to the mean, instead of
+        to T states: the key's product, as <q, W x> = <W' q, x>, and the normalisation
+        n(x) = gamma (x - m) / s + beta, of which beta moves all logits alike.
+        """
+        norm = self._before_attention
+        asked = tf.matmul(asked, self._key.kernel, transpose_b=True) * norm.gamma
+        mean = tf.reduce_mean(states, axis=-1)[:, tf.newaxis]  # [B, 1, T]
+        square = tf.reduce_mean(tf.square(states), axis=-1)[:, tf.newaxis]
+        scale = tf.math.rsqrt(tf.nn.relu(square - tf.square(mean)) + norm.epsilon)
+        product = tf.matmul(asked, states, transpose_b=True)
+        logits = scale * (product - mean * tf.reduce_sum(asked, -1, keepdims=True))
+        share = self._weights(logits, is_seen) * scale
+        centre = tf.reduce_sum(share * mean, axis=-1, keepdims=True)
+        return norm.gamma * (tf.matmul(share, states) - centre) + norm.beta
+
+    def _weights(self, logits: tf.Tensor, is_seen: tf.Tensor) -> tf.Tensor:
+        # A finite floor: a row that sees nothing gets some weights, not NaN.
+        floor = logits.dtype.min / 2
+        return tf.nn.softmax(tf.where(is_seen, logits * self._scale, floor))
 
 
 @tf.keras.utils.register_keras_serializable("tandem")
