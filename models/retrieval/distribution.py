@@ -18,7 +18,12 @@ def make_strategy(replicas: Replicas) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     devices = tf.config.list_logical_devices("GPU")
     devices = devices or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.MirroredStrategy(
+        [device.name for device in devices],
+        # Collective operations want the same shapes at every step, or fail, and a
+        # batch's distinct ids are not always as many.
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
 
 
 def shared_batches(
