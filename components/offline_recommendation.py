@@ -72,7 +72,7 @@ def recommend_offline(
         models.embed_query, np.array([query_example], object), "embeddings"
     )
     similarity = models.vectors.embeddings @ user[0]
-    banned = {*history, *exclude}
+    banned = {*history, *exclude, *_seed_items(query_example, catalog)}
     allowed = [
         row
         for row in np.argsort(-similarity, kind="stable")
@@ -102,6 +102,16 @@ def join_examples(query: bytes, item: bytes, catalog: FeatureCatalog) -> bytes:
         if key in item_keys:
             joined.features.feature[key].CopyFrom(feature)
     return joined.SerializeToString()
+
+
+def _seed_items(query: bytes, catalog: FeatureCatalog) -> list[str]:
+    features = tf.train.Example.FromString(query).features.feature
+    return [
+        item.decode()
+        for key in catalog.seed_keys()
+        if key in features
+        for item in features[key].bytes_list.value
+    ]
 
 
 def choose(

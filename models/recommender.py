@@ -95,7 +95,8 @@ class Recommender(tf.Module):
         Args:
             inputs: `user_id` string [B], `history_item_ids` string [B, T] ("" pads) and
                 the user and context features by example key.
-            exclude: string [B, E], items not to return, besides the history's; "" pads.
+            exclude: string [B, E], items not to return, besides the history's and the
+                seed item of the context; "" pads.
             k: int32 scalar; below 0 counts as 0, above N + 1000 as that.
             seeds: int64 [B]; the same seed and request give the same answer.
 
@@ -106,7 +107,9 @@ class Recommender(tf.Module):
         """
         k = tf.clip_by_value(k, 0, self._num_items + _MAX_PADDING)
         query = self._transform(raw_features(inputs, self._catalog, *QUERY_SIDES))
-        banned = self._rows.lookup(tf.concat([inputs[HISTORY], exclude], axis=1))
+        named = [inputs[key][:, tf.newaxis] for key in self._catalog.seed_keys()]
+        unwanted = tf.concat([inputs[HISTORY], exclude, *named], axis=1)
+        banned = self._rows.lookup(unwanted)
         rows = self._retrieve(self._embed_query(query), tf.sort(banned, axis=1), k)
         is_candidate = rows >= 0  # [B, C]
         rows = tf.maximum(rows, 0)

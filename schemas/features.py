@@ -245,6 +245,18 @@ class FeatureCatalog(BaseModel):
             for column in feature.columns(side)
         ]
 
+    def seed_keys(self) -> list[str]:
+        """Returns the keys of items that a request asks for more of.
+
+        They are the `item_id` features of the context; what such a feature names is on
+        the user's screen, and no answer holds it.
+        """
+        return [
+            key
+            for key, feature in self.features(Side.CONTEXT)
+            if feature.kind is FeatureKind.ITEM_ID
+        ]
+
     def declared(self, side: Side) -> tuple[Feature, ...]:
         """Returns the features that are columns of the side's table."""
         return getattr(self, side.value)

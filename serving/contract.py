@@ -148,16 +148,28 @@ def _case(
     excluded = {_text(item) for item in inputs["exclude_item_ids"][0]}
     history = {_text(item) for item in inputs["history_item_ids"][0]}
     allowed = frozenset(item_ids) - excluded
+    named = _named_items(inputs)
     k = int(inputs["k"])
     return EdgeCase(
         name=name,
         inputs=inputs,
         allowed=allowed,
         k=k,
-        # Whether the history's items come back is the policy's choice.
-        min_items=min(k, len(allowed - history)),
+        # Whether the history's items come back is the policy's choice. A feature may
+        # name an item to find more like it, which does not come back either.
+        min_items=min(k, len(allowed - history - named)),
         max_items=min(k, len(allowed)),
     )
+
+
+def _named_items(inputs: Arrays) -> set[str]:
+    """Returns the values of the context's text features."""
+    return {
+        _text(value)
+        for name, array in inputs.items()
+        if name.startswith("context_") and array.dtype.kind in "OSU"
+        for value in array.ravel().tolist()
+    }
 
 
 def _missing(inputs: Arrays) -> dict[str, np.ndarray]:

@@ -31,7 +31,10 @@ CATALOG = FeatureCatalog(
         Feature(name="price", kind=FeatureKind.NUMERIC),
         Feature(name="tags", kind=FeatureKind.MULTI_CATEGORICAL, weights="counts"),
     ),
-    context=(Feature(name="hour", kind=FeatureKind.CATEGORICAL),),
+    context=(
+        Feature(name="hour", kind=FeatureKind.CATEGORICAL),
+        Feature(name="page", kind=FeatureKind.ITEM_ID),
+    ),
 )
 MASK = 2**64 - 1
 
@@ -301,10 +304,18 @@ def models_with(click=CLICK) -> OfflineModels:
     return OfflineModels(embed_query, rank, ItemVectors(IDS, vectors), items)
 
 
-def slate(history=(), exclude=(), k=2, num_candidates=3, click=CLICK, policy=GREEDY):
+def slate(
+    history=(),
+    exclude=(),
+    k=2,
+    num_candidates=3,
+    click=CLICK,
+    policy=GREEDY,
+    query=QUERY,
+):
     return recommend_offline(
         models_with(click),
-        QUERY,
+        query,
         history,
         exclude,
         k,
@@ -322,6 +333,8 @@ def check_slate(recommend) -> None:
     assert recommend(history=["c"]).item_ids == ["d", "b"]
     assert recommend(exclude=["c", "a"]).item_ids == ["e", "d"]
     assert recommend(history=["a"], exclude=["b", "?"]).item_ids == ["e", "c"]
+    seeded = example(user_id="u", user_age=30.0, context_page="c")
+    assert recommend(query=seeded).item_ids == ["d", "b"]
     assert recommend(k=4, num_candidates=1).item_ids == ["c", "d", "b", "a"]
     assert recommend(k=9).item_ids == ["e", "c", "d", "b", "a"]
     np.testing.assert_allclose(recommend().scores, [0.7, 0.2], rtol=1e-6)
@@ -336,10 +349,11 @@ def test_slate_by_hand():
     [
         lambda **request: slate(**{**request, "exclude": ()}),
         lambda **request: slate(**{**request, "history": ()}),
+        lambda **request: slate(**{**request, "query": QUERY}),
         lambda **request: slate(**{**request, "num_candidates": 5}),
         lambda **request: slate(**request, click={i: 1 - CLICK[i] for i in IDS}),
     ],
-    ids=["exclusions", "history", "candidates", "ranker upside down"],
+    ids=["exclusions", "history", "seed item", "candidates", "ranker upside down"],
 )
 def test_slate_checker_rejects(wrong):
     with pytest.raises(AssertionError):

@@ -56,12 +56,14 @@ class Towers(tf.Module):
         return candidates["quality_xf"] * (1 + liking)
 
 
-def recommender(index=None, policy=GREEDY, num_candidates=NUM_CANDIDATES):
+def recommender(
+    index=None, policy=GREEDY, num_candidates=NUM_CANDIDATES, catalog=CATALOG
+):
     """Returns the world's recommender; `index` is the exact one by default."""
     towers = Towers()
     exact = ExactIndex(VECTORS)
     module = Recommender(
-        catalog=CATALOG,
+        catalog=catalog,
         item_ids=ITEM_IDS,
         transform=towers.transform,
         embed_query=towers.embed_query,

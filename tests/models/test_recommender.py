@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from schemas.features import Feature, FeatureKind
 from tests import reference
 from tests.models import recommender_world as world
 
@@ -220,6 +221,63 @@ def test_an_index_that_finds_enough_is_left_alone():
     answer = recommend([([], 0.3)], None, 2)
     nearest = np.argsort(-world.VECTORS @ [np.cos(0.3), np.sin(0.3)])[:2]
     assert set(answer["item_ids"][0]) == {f"item{row}".encode() for row in nearest}
+
+
+SEEDS = ["item1", "item2", "", "never seen"]
+
+
+def check_seeds(recommend):
+    """The checker: a row's own seed item does not come back; all else stays.
+
+    Args:
+        recommend: (recommender over a catalogue with a seed item, inputs) -> item ids.
+    """
+    page = Feature(name="page", kind=FeatureKind.ITEM_ID)
+    liked = Feature(name="liked", kind=FeatureKind.ITEM_ID)
+    catalog = world.CATALOG.model_copy(
+        update={"context": (page,), "user": (*world.CATALOG.user, liked)}
+    )
+    module = world.recommender(catalog=catalog)
+    inputs = world.request([([], 0.3)] * 4) | {
+        "context_page": tf.constant(SEEDS),
+        "user_liked": tf.constant(["item3"] * 4),  # no seed: it may come back
+    }
+    seen = recommend(module, inputs).numpy().astype(str).tolist()
+    for items, seed in zip(seen, SEEDS, strict=True):
+        ranked = world.slow_ranking([], 0.3, [seed], 5)
+        assert items == [world.ITEM_IDS[row] for row, _ in ranked]
+
+
+def _recommend_5(module, inputs):
+    seeds = tf.range(4, dtype=tf.int64)
+    return module.recommend(inputs, inputs["exclude_item_ids"], 5, seeds)["item_ids"]
+
+
+def _seed_ignored(module, inputs):
+    nothing = tf.fill([4], "")
+    return _recommend_5(module, inputs | {"context_page": nothing})
+
+
+def _seed_of_another_row(module, inputs):
+    pages = tf.reverse(inputs["context_page"], [0])
+    return _recommend_5(module, inputs | {"context_page": pages})
+
+
+def _likes_left_out(module, inputs):
+    liked = inputs["user_liked"][:, tf.newaxis]
+    return _recommend_5(module, inputs | {"exclude_item_ids": liked})
+
+
+def test_a_seed_item_does_not_come_back():
+    check_seeds(_recommend_5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [_seed_ignored, _seed_of_another_row, _likes_left_out]
+)
+def test_seed_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_seeds(wrong)
 
 
 def test_serving_default_returns_the_default_number_of_items():

@@ -112,3 +112,23 @@ def test_edge_cases_take_one_user_and_keep_features():
     for case in edge_cases(rows, ITEM_IDS):
         assert set(case.inputs) == set(template)
         assert {len(a) for name, a in case.inputs.items() if name != "k"} == {1}
+
+
+def test_an_item_that_a_feature_names_need_not_come_back():
+    """A recommender that leaves the seed item out keeps its promises; it must no less."""
+    template = recommend_inputs("ana", [], [], 4)
+    template = template | {"context_tags": np.array([["i01", "no item"]], object)}
+    named = 0
+    for case in edge_cases(template, ITEM_IDS):
+        tags = case.inputs["context_tags"]
+        left_out = oracle(
+            case.inputs
+            | {"exclude_item_ids": np.hstack([case.inputs["exclude_item_ids"], tags])}
+        )
+        check_edge_case(case, lambda inputs, answer=left_out: answer)
+        check_edge_case(case, oracle)
+        named += case.min_items < case.max_items
+        assert case.max_items - case.min_items <= 1 + len(
+            set(case.inputs["history_item_ids"][0]) & case.allowed
+        )
+    assert named
