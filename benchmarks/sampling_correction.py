@@ -104,22 +104,23 @@ def _world_scores(model: TwoTower, world: World) -> np.ndarray:
 
 
 class Movielens:
-    """movielens-1m as ingested and transformed by Tandem's own pipeline.
+    """A MovieLens log as ingested and transformed by Tandem's own pipeline.
 
     Args:
         folder: receives the root folder of the run, and the fetched dataset.
         seed: of the sampled test events.
+        name: of the dataset, and of its config.
     """
 
-    def __init__(self, folder: Path, seed: int):
+    def __init__(self, folder: Path, seed: int, name: str = "movielens-1m"):
         from benchmarks.retrieval_data import Sizes, read_contest
         from benchmarks.retrieval_tandem import TRANSFORM, run_through
         from pipeline.config import load_config
         from pipeline.datasets import fetch
 
-        directory = fetch("movielens-1m", folder / "data", say).directory
+        directory = fetch(name, folder / "data", say).directory
         self.contest = read_contest(directory, Sizes(1, 30_000), seed)
-        config = load_config("movielens-1m")
+        config = load_config(name)
         self._catalog = config.features
         self._folders = run_through(config, folder, TRANSFORM)
         self._logs = folder / "logs"
@@ -259,7 +260,7 @@ def plot(values: dict[str, float], suffix: str, log: str) -> Plot:
     )
 
 
-def _key(*facts: object) -> str:
+def sources_key(*facts: object) -> str:
     """Returns what tells outcomes of other sources or data apart."""
     sources = [Path(__file__), Path(power_law_world.__file__)]
     sources += sorted((ROOT / "models").rglob("*.py"))
@@ -274,7 +275,7 @@ def main() -> int:
     scale = QUICK if arguments.quick else FULL
     folder = Path(tempfile.gettempdir()) / "tandem-bench-sampling-correction"
     folder.mkdir(exist_ok=True)
-    key = _key(scale, arguments.seed)
+    key = sources_key(scale, arguments.seed)
     world = World.make(scale.contexts, scale.items, arguments.seed)
     hits = all_hits("world", folder, key, lambda s: train_on_world(world, scale, s))
     values, intervals = figures(hits, np.arange(scale.contexts), "_world")

@@ -111,7 +111,7 @@ def test_outcomes_of_other_models_are_told_apart(monkeypatch, tmp_path):
         (tmp_path / "models").mkdir(exist_ok=True)
         (tmp_path / "models" / "tower.py").write_text(text)
         monkeypatch.setattr(sampling_correction, "ROOT", tmp_path)
-        return sampling_correction._key(1)
+        return sampling_correction.sources_key(1)
 
     assert key_with("a = 1") != key_with("a = 2")
     assert key_with("a = 1") == key_with("a = 1")
