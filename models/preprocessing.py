@@ -37,8 +37,18 @@ def preprocessing_fn(inputs: dict, custom_config: dict) -> dict[str, tf.Tensor]:
         Transformed tensors by `transformed_name(key)`; lists as SparseTensors, because
         Transform knows no dense tensors of changing width. `TransformGraph` makes them
         dense again.
+
+    Raises:
+        ValueError: if the schema that the rows were read by lacks a declared feature.
     """
     catalog = FeatureCatalog.model_validate_json(custom_config["catalog"])
+    missing = [column.key for column in catalog.columns() if column.key not in inputs]
+    if missing:
+        raise ValueError(
+            f"the schema (`schema_file`) should have a feature for each of {missing}, "
+            "which the config declares under `features`. Add them to it, or write it "
+            "anew with `tandem schema infer`"
+        )
     outputs = {}
     item_vocabulary = tft.vocabulary(inputs[ITEM_ID], vocab_filename=ITEM_ID)
     user_vocabulary = tft.vocabulary(inputs[USER_ID], vocab_filename=USER_ID)
