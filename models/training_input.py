@@ -81,6 +81,12 @@ def batches_by_span(
     return parsed_batches(rows, transform, batch_size)
 
 
+def count_rows(file_patterns: list[str]) -> int:
+    """Returns how many rows the files hold."""
+    batches = serialized_rows(file_patterns).batch(_PARSED_AT_ONCE).map(tf.size)
+    return sum(map(int, batches.as_numpy_iterator()))
+
+
 def row_timestamps(file_patterns: list[str]) -> np.ndarray:
     """Returns [rows] int64, the timestamp of each row in ms."""
     batches = serialized_rows(file_patterns).batch(_PARSED_AT_ONCE).map(_timestamps)

@@ -35,6 +35,7 @@ from models.sparse_adamw import SparseAdamW
 from models.training_input import (
     Batch,
     batches_by_span,
+    count_rows,
     row_timestamps,
     transformed_batches,
 )
@@ -141,7 +142,8 @@ def train_on(
         settings.continued_epochs,
         shuffle_seed=settings.seed,
     )
-    _fit(model, batches, 1, _watch(logs / "continued", settings))
+    num_rows = len(timestamps) * settings.continued_epochs
+    _fit(model, batches, num_rows, 1, _watch(logs / "continued", settings))
     return model
 
 
@@ -164,11 +166,17 @@ def _watch(
 def _fit(
     model: TwoTower,
     batches: tf.data.Dataset,
+    num_rows: int,
     epochs: int,
     callbacks: list[tf.keras.callbacks.Callback],
 ) -> None:
-    num_rows = model.settings.batch_size * model.settings.accumulation_steps
-    batches = shared_batches(batches, num_rows, model.distribute_strategy)
+    size = model.settings.batch_size * model.settings.accumulation_steps
+    full, rest = divmod(num_rows, size)
+    steps = full + (rest > 0 and model.distribute_strategy.num_replicas_in_sync == 1)
+    batches = shared_batches(batches, size, model.distribute_strategy)
+    # Of a dataset whose end it does not know, Keras starts one step too many: the data
+    # are missing, but steps are counted, the estimator's too, before that is noticed.
+    batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
     for callback in callbacks:
         if isinstance(callback, FrequencyBoard):
             batches = callback.watch(batches)
@@ -212,7 +220,7 @@ def fit(
         settings.batch_size * settings.accumulation_steps,
         shuffle_seed=settings.seed,
     )
-    _fit(model, batches, epochs, callbacks)
+    _fit(model, batches, count_rows(files), epochs, callbacks)
     return model
 
 

@@ -1,6 +1,5 @@
 """A vocabulary that has grown gives every known value the id that it had."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import tensorflow_transform as tft
 
 from models.growing_vocabulary import grow_transform_graph, grown
 from models.preprocessing import TransformGraph
+from tests.models.transform_graphs import with_vocabularies
 from tests.models.transform_world import CATALOG, records, serialized
 
 
@@ -50,15 +50,6 @@ def placeholder_kept(known, newer):
 def test_grown_checker_rejects(wrong):
     with pytest.raises(AssertionError):
         check_grown(wrong)
-
-
-def with_vocabularies(graph: Path, out: Path, values: dict[str, list[str]]) -> Path:
-    """Copies a graph as if it had been analysed over other rows."""
-    shutil.copytree(graph, out)
-    for name, known in values.items():
-        file = out / "transform_fn" / "assets" / name
-        file.write_text("".join(f"{value}\n" for value in known))
-    return out
 
 
 def ids(graph: Path) -> dict[str, list]:
