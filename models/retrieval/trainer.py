@@ -174,8 +174,8 @@ def _fit(
     full, rest = divmod(num_rows, size)
     steps = full + (rest > 0 and model.distribute_strategy.num_replicas_in_sync == 1)
     batches = shared_batches(batches, size, model.distribute_strategy)
-    # Of a dataset whose end it does not know, Keras starts one step too many: the data
-    # are missing, but steps are counted, the estimator's too, before that is noticed.
+    # Of a dataset whose end it does not know, Keras starts one step too many, and the
+    # optimizer counts it before the data are missed.
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
     for callback in callbacks:
         if isinstance(callback, FrequencyBoard):
