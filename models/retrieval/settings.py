@@ -36,7 +36,7 @@ class RetrievalSettings(BaseModel):
 
     embedding_dim: int = Field(default=64, ge=2, description="Length of both vectors.")
     history_encoder: HistoryEncoder = Field(
-        default=HistoryEncoder.MEAN,
+        default=HistoryEncoder.ATTENTION,
         description="What the query tower adds to the history's weighted mean and its "
         "newest item: `mean` nothing, `attention` or `gru` what the order tells.",
     )

@@ -30,7 +30,12 @@ FIRST_ID = 2  # 0 pads, 1 is the bucket of unknown ids
 
 def _model(space=SPACE, **changed):
     tf.keras.utils.set_random_seed(1)
-    defaults = {"embedding_dim": 8, "dropout": 0.0, "frequency_buckets": 4096}
+    defaults = {
+        "embedding_dim": 8,
+        "history_encoder": "mean",
+        "dropout": 0.0,
+        "frequency_buckets": 4096,
+    }
     model = TwoTower(space, RetrievalSettings(**defaults | changed))
     # Initial gains of 1 and scores of 0 would hide a gain or a score that is not read.
     rng = np.random.default_rng(2)
