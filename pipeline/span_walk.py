@@ -44,6 +44,11 @@ def spans_to_walk(
         if (first is None or span_order(span) >= span_order(first))
         and (last is None or span_order(span) <= span_order(last))
     ]
+    if known == [""]:
+        raise IngestionError(
+            f"data.events.path: `{data.events.path}` names no spans to walk. Write the "
+            "span into it, such as `events-{YYYY-MM-DD}.jsonl` or `span-{SPAN}/*`."
+        )
     if not spans:
         raise IngestionError(
             f"no span to walk from {first or 'the second'} to {last or 'the last'}: "
