@@ -8,7 +8,14 @@ config declares once.
 import dataclasses
 import enum
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 # Keys of every ingested tf.Example, whatever the catalogue declares.
 EVENT_ID = "event_id"
@@ -79,6 +86,7 @@ class Feature(BaseModel):
         default=0,
         ge=0,
         le=65_536,
+        validate_default=True,  # a vector's may not be left out
         description="Numbers of a `vector`, the same in every row; required for it and "
         "for no other kind.",
     )
@@ -96,30 +104,44 @@ class Feature(BaseModel):
         "or for hashed n-grams (text). 0 takes the kind's default: 8, or 4096 for text.",
     )
 
-    @model_validator(mode="after")
-    def _options_fit_the_kind(self) -> "Feature":
-        is_vector = self.kind is FeatureKind.VECTOR
-        if is_vector and not self.size:
+    @field_validator("size")
+    @classmethod
+    def _vectors_have_a_size(cls, size: int, info: ValidationInfo) -> int:
+        kind = info.data.get("kind")
+        if kind is FeatureKind.VECTOR and not size:
             raise ValueError(
-                f"`{self.name}`: a feature of the kind `vector` needs its `size`, how "
-                "many numbers each row has"
+                "a feature of the kind `vector` needs its `size`, how many numbers each "
+                "row has"
             )
-        if self.size and not is_vector:
+        if size and kind not in (FeatureKind.VECTOR, None):
             raise ValueError(
-                f"`{self.name}`: `size` belongs to the kind `vector`. "
-                f"Received: size={self.size} with kind {self.kind.value}"
+                "`size` belongs to the kind `vector`. "
+                f"Received: size={size} with kind {kind.value}"
             )
-        if self.weights and self.kind is not FeatureKind.MULTI_CATEGORICAL:
+        return size
+
+    @field_validator("weights")
+    @classmethod
+    def _lists_have_weights(
+        cls, weights: str | None, info: ValidationInfo
+    ) -> str | None:
+        kind = info.data.get("kind")
+        if weights and kind not in (FeatureKind.MULTI_CATEGORICAL, None):
             raise ValueError(
-                f"`{self.name}`: `weights` belongs to the kind `multi_categorical`. "
-                f"Received: weights={self.weights} with kind {self.kind.value}"
+                "`weights` belongs to the kind `multi_categorical`. "
+                f"Received: weights={weights} with kind {kind.value}"
             )
-        if self.hash_buckets and self.kind is FeatureKind.ITEM_ID:
+        return weights
+
+    @field_validator("hash_buckets")
+    @classmethod
+    def _items_have_their_buckets(cls, hash_buckets: int, info: ValidationInfo) -> int:
+        if hash_buckets and info.data.get("kind") is FeatureKind.ITEM_ID:
             raise ValueError(
-                f"`{self.name}`: items that are not known share the `id_hash_buckets` of "
-                "the catalogue of features; take `hash_buckets` out"
+                "items that are not known share the `id_hash_buckets` of the catalogue "
+                "of features; take `hash_buckets` out"
             )
-        return self
+        return hash_buckets
 
     @property
     def num_hash_buckets(self) -> int:

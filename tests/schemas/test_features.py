@@ -152,7 +152,7 @@ def test_declared_columns_are_those_of_the_table():
 @pytest.mark.parametrize(
     ("feature", "message"),
     [
-        ({"kind": "vector"}, "`f`: a feature of the kind `vector` needs its `size`"),
+        ({"kind": "vector"}, "a feature of the kind `vector` needs its `size`"),
         ({"kind": "vector", "size": -1}, "size"),
         ({"kind": "numeric", "size": 2}, "`size` belongs to the kind `vector`"),
         ({"kind": "vector", "size": 2, "weights": "w"}, "belongs to the kind `multi_c"),
