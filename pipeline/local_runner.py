@@ -57,7 +57,8 @@ class SpanRun:
     Attributes:
         span: the one to test on; what is before it is learnt from.
         from_scratch: whether training begins anew, not where the last release ended.
-        until: the stage that the run ends with, None for all.
+        until: the stage that the run ends with, None for all. A run that ends early
+            leaves the root's report as it is.
     """
 
     span: str
@@ -117,8 +118,8 @@ def run_pipeline(
         ),
     )
     send_whole_buffers()
+    until = None if span_run is None else span_run.until
     with library_log(layout.log):
-        until = None if span_run is None else span_run.until
         _Runner(run_id, on_stage, until).run(pipeline)
     stages = read_run(str(layout.metadata), run_id)
     figures = collect_figures(stages, RANKER)
@@ -127,12 +128,20 @@ def run_pipeline(
         "peak_memory_gib": peak_memory_gib(),
         "stages": {name: stage.state.value for name, stage in stages.items()},
     }
+    if until is None:
+        _write_report(layout, config, stages, figures)
+    refused = [gate for gate in read_gates(stages) if not gate.passed]
+    return RunResult(stages, refused, figures, figures.get("release"), span)
+
+
+def _write_report(
+    layout: Layout, config: TandemConfig, stages: dict[str, StageRun], figures: dict
+) -> None:
+    """Writes what a whole run came to into the root's report."""
     layout.report.parent.mkdir(parents=True, exist_ok=True)
     layout.report.write_text(json.dumps(figures, indent=2) + "\n")
     copy_data_report(stages, layout.data_report)
     (layout.report.parent / "config.json").write_text(config.model_dump_json(indent=2))
-    refused = [gate for gate in read_gates(stages) if not gate.passed]
-    return RunResult(stages, refused, figures, figures.get("release"), span)
 
 
 def tested_on(config: TandemConfig, span: str) -> TandemConfig:

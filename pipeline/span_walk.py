@@ -84,8 +84,9 @@ def walk_spans(
     """Runs spans as if each had just come, and beside each a training from scratch.
 
     The continued run is the whole pipeline, whose release the next span continues. The
-    one from scratch ends with the gate that judges retrieval and pushes nothing; a span
-    that had nothing to continue from is not run twice.
+    one from scratch ends with the gate that judges retrieval and pushes nothing; it comes
+    first, so that both are compared with the same last release. A span that had nothing
+    to continue from is not run twice.
 
     Args:
         config: with which values.
@@ -97,12 +98,19 @@ def walk_spans(
     Returns:
         what the last continued run came to.
     """
-    for span in spans:
-        span_run = SpanRun(span)
+
+    def run(span: str, **how) -> tuple[RunResult, SpanFigures | None]:
+        span_run = SpanRun(span, **how)
         on_span(span_run)
-        result, figures = run_span(config, root, span_run, on_stage)
-        if figures is not None and not figures.is_first:
-            anew = SpanRun(span, from_scratch=True, until=_JUDGED_BY)
-            on_span(anew)
-            run_span(config, root, anew, on_stage)
+        return run_span(config, root, span_run, on_stage)
+
+    from_scratch = {"from_scratch": True, "until": _JUDGED_BY}
+    has_release = False
+    for span in spans:
+        if has_release:
+            run(span, **from_scratch)
+        result, figures = run(span)
+        if not has_release and figures is not None and not figures.is_first:
+            run(span, **from_scratch)  # the root had a release before the walk
+        has_release = has_release or result.release is not None
     return result

@@ -56,7 +56,10 @@ def test_each_span_is_continued_and_then_trained_from_scratch(tmp_path, monkeypa
         runs.append(span_run)
         is_anew = span_run.from_scratch or span_run.span == "2"
         figures = run_figures(None if is_anew else 5, 0.5 if is_anew else 0.25)
-        return SimpleNamespace(figures=figures, span=span_run.span, refused=[])
+        release = None if span_run.until else int(span_run.span)
+        return SimpleNamespace(
+            figures=figures, span=span_run.span, refused=[], release=release
+        )
 
     monkeypatch.setattr(span_walk, "run_pipeline", run_pipeline)
     config = load_config("movielens-100k")
@@ -65,8 +68,8 @@ def test_each_span_is_continued_and_then_trained_from_scratch(tmp_path, monkeypa
     seen = [(run.span, run.from_scratch, run.until) for run in runs]
     assert seen == [
         ("2", False, None),  # nothing to continue: the beginning of both lines
-        ("3", False, None),
         ("3", True, "EvaluateRetrieval"),
+        ("3", False, None),
     ]
     assert announced == runs
     entries = read_spans(Layout(tmp_path).spans, "movielens-100k")
