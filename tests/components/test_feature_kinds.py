@@ -20,7 +20,7 @@ from models.ranking.deepfm import DeepFM
 from models.ranking.deepfm_settings import DeepFMSettings
 from models.ranking.trainer import RankingModule
 from models.recommender import Recommender
-from models.retrieval.settings import RetrievalSettings
+from models.retrieval.settings import HistoryEncoder, RetrievalSettings
 from models.retrieval.trainer import RetrievalModule
 from models.retrieval.two_tower import TwoTower
 from serving.client import PredictError, RecommendationClient, feature_array
@@ -193,7 +193,10 @@ class Release:
     def __init__(self, folder, graph):
         tf.keras.utils.set_random_seed(7)
         catalog, space = world.CATALOG, graph.space
-        towers = TwoTower(space, RetrievalSettings(embedding_dim=8))
+        encoder = HistoryEncoder.MEAN  # the cheapest to trace
+        towers = TwoTower(
+            space, RetrievalSettings(embedding_dim=8, history_encoder=encoder)
+        )
         ranker = DeepFM(space, DeepFMSettings(embedding_dim=4, hidden=(8,)))
         self.retrieval = RetrievalModule(towers, catalog, graph)
         self.ranking = RankingModule(ranker, catalog, graph)
