@@ -47,6 +47,7 @@ def model(**changed) -> TwoTower:
     tf.keras.utils.set_random_seed(3)
     defaults = {
         "embedding_dim": 4,
+        "history_encoder": "mean",
         "dropout": 0.0,
         "frequency_buckets": 4096,
         "frequency_alpha": 0.3,
