@@ -3,8 +3,6 @@
 import numpy as np
 import tensorflow as tf
 
-from models.feature_space import TransformedFeature
-
 Tensors = dict[str, tf.Tensor]
 
 
@@ -19,28 +17,29 @@ class ItemTable(tf.keras.layers.Layer):
     longest in `items`.
 
     Args:
-        item_id: the transformed item id.
-        items: tensors of `FeatureSpace.candidate_names`, [N, ...], a row for each item.
-            An id without a row has no features: zeros, which pad or mean missing.
+        id_name: key of the item's id among the tensors.
+        num_ids: ids are below.
+        items: tensors by key, [N, ...], a row for each item. An id without a row has no
+            features: zeros, which pad or mean missing.
     """
 
-    def __init__(self, item_id: TransformedFeature, items: Tensors, **kwargs) -> None:
+    def __init__(self, id_name: str, num_ids: int, items: Tensors, **kwargs) -> None:
         super().__init__(**kwargs)
-        self._id_name = item_id.name
-        ids = np.asarray(items[item_id.name])
-        if len(ids) and not 0 < ids.min() <= ids.max() < item_id.num_ids:
+        self._id_name = id_name
+        ids = np.asarray(items[id_name])
+        if len(ids) and not 0 < ids.min() <= ids.max() < num_ids:
             raise ValueError(
-                f"`items` should have ids in [1, {item_id.num_ids}). Received: "
-                f"{ids.min()} to {ids.max()} in {item_id.name}"
+                f"`items` should have ids in [1, {num_ids}). Received: "
+                f"{ids.min()} to {ids.max()} in {id_name}"
             )
         self.columns = {
-            name: _column(name, ids, np.asarray(values), item_id.num_ids)
+            name: _column(name, ids, np.asarray(values), num_ids)
             for name, values in items.items()
-            if name != item_id.name
+            if name != id_name
         }
 
     def call(self, ids: tf.Tensor) -> Tensors:
-        """Returns the tensors of `FeatureSpace.candidate_names`, [N, ...], of [N] ids."""
+        """Returns the tensors of [N] ids, [N, ...], by the keys of `items`."""
         features = {self._id_name: ids}
         for name, column in self.columns.items():
             values = tf.gather(column, ids)

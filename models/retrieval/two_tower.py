@@ -71,7 +71,10 @@ class TwoTower(tfrs.Model):
             if field not in space.seed_items
         )
         self.item_embedding = FeatureEmbedding(self._item_fields, dim, name="item")
-        self.item_table = None if items is None else ItemTable(space.item_id, items)
+        self.item_table = None
+        if items is not None:
+            ids = space.item_id
+            self.item_table = ItemTable(ids.name, ids.num_ids, items)
         self.user_embedding = FeatureEmbedding(self._user_fields, dim, name="user")
         self.history_mean = RecencyWeightedMean(space.history_length)
         self.history_encoder = make_history_encoder(settings, space.history_length)

@@ -2,11 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.feature_space import TransformedFeature
 from models.layers.item_table import ItemTable
-from schemas.features import FeatureKind
 
-ITEM_ID = TransformedFeature("item_id_xf", FeatureKind.CATEGORICAL, num_ids=7)
+ID, NUM_IDS = "item_id_xf", 7
 ITEMS = {
     "item_id_xf": np.array([2, 5, 3], np.int64),
     "item_genres_xf": np.array([[1, 2], [3, 0], [0, 0]], np.int64),
@@ -17,7 +15,7 @@ ASKED = np.array([3, 0, 5, 6, 5, 2], np.int64)
 
 def check_item_table(lookup):
     """Rows by id, in any order and repeated; zeros for padding and an unknown id."""
-    found = lookup(ITEM_ID, ITEMS, tf.constant(ASKED))
+    found = lookup(ITEMS, tf.constant(ASKED))
     assert set(found) == set(ITEMS)
     np.testing.assert_array_equal(found["item_id_xf"], ASKED)
     genres = [[0, 0], [0, 0], [3, 0], [0, 0], [3, 0], [1, 2]]
@@ -28,19 +26,19 @@ def check_item_table(lookup):
     }
 
 
-def in_order_of_rows(item_id, items, asked):
+def in_order_of_rows(items, asked):
     rows = items | {"item_id_xf": 1 + np.arange(len(items["item_id_xf"]))}
-    return ItemTable(item_id, rows)(asked)
+    return ItemTable(ID, NUM_IDS, rows)(asked)
 
 
-def unknown_is_the_last_known(item_id, items, asked):
-    return ItemTable(item_id, items)(tf.where(asked == 6, 5, asked)) | {
+def unknown_is_the_last_known(items, asked):
+    return ItemTable(ID, NUM_IDS, items)(tf.where(asked == 6, 5, asked)) | {
         "item_id_xf": asked
     }
 
 
 def test_item_table_value():
-    check_item_table(lambda item_id, items, asked: ItemTable(item_id, items)(asked))
+    check_item_table(lambda items, asked: ItemTable(ID, NUM_IDS, items)(asked))
 
 
 @pytest.mark.parametrize("wrong", [in_order_of_rows, unknown_is_the_last_known])
@@ -53,4 +51,4 @@ def test_item_table_checker_rejects(wrong):
 def test_an_id_outside_the_table_is_an_error(ids):
     items = {"item_id_xf": np.array(ids)}
     with pytest.raises(ValueError, match=r"ids in \[1, 7\)"):
-        ItemTable(ITEM_ID, items)
+        ItemTable(ID, NUM_IDS, items)
