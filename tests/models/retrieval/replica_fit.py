@@ -20,6 +20,7 @@ from tests.models import training_world
 
 NUM_ROWS, BATCH_SIZE, EPOCHS = 24, 8, 2
 ALL_OPTIONS = {
+    "history_encoder": "attention",
     "sampling_measure": "expected_count",
     "refined_correction": True,
     "drawn_negatives": 5,
@@ -29,7 +30,7 @@ ALL_OPTIONS = {
 }
 # Settings beside the number of replicas, and what is done wrongly.
 CASES: dict[str, tuple[dict, dict]] = {
-    "default": ({}, {}),
+    "plainest": ({}, {}),
     "every option": (ALL_OPTIONS, {}),
 }
 WRONG = {
@@ -70,10 +71,9 @@ def write_rows(folder: Path) -> str:
 def trained(file: str, case: str, replicas: str) -> dict:
     """Returns the losses, and the weights and estimates at the end."""
     changed, wrong = CASES[case]
-    defaults = {"embedding_dim": 4, "dropout": 0.0, "frequency_buckets": 509}
-    settings = RetrievalSettings(
-        **{**defaults, "batch_size": BATCH_SIZE, "replicas": replicas, **changed}
-    )
+    same = {"embedding_dim": 4, "dropout": 0.0, "frequency_buckets": 509}
+    plain = {"history_encoder": "mean", "batch_size": BATCH_SIZE}
+    settings = RetrievalSettings(**{**same, **plain, "replicas": replicas, **changed})
     losses = Losses()
     transform = training_world.Transform()
     with pytest.MonkeyPatch.context() as patch:
@@ -81,7 +81,7 @@ def trained(file: str, case: str, replicas: str) -> dict:
             patch.setattr(module, name, value)
         model = trainer.fit(settings, transform, [file], EPOCHS, [losses])
     names = tf.constant([str(item) for item in range(2, 12)])
-    saved = _saved_vectors(model) if case == "default" else []
+    saved = _saved_vectors(model) if case == "plainest" else []
     return {
         "losses": losses.values,
         "weights": {v.name: v.numpy().tolist() for v in model.trainable_variables},

@@ -52,13 +52,13 @@ def test_two_replicas_train_the_towers_as_one(case, found):
 @pytest.mark.parametrize("wrong", WRONG)
 def test_checker_of_replicas_rejects(wrong, found):
     with pytest.raises(AssertionError):
-        check_same_training(found["mirrored"][wrong], found["none"]["default"])
+        check_same_training(found["mirrored"][wrong], found["none"]["plainest"])
 
 
 @pytest.mark.component
 def test_each_micro_batch_is_a_step_of_the_estimator(found):
     for of_replicas in found.values():
-        assert of_replicas["default"]["steps"] == EPOCHS * 3
+        assert of_replicas["plainest"]["steps"] == EPOCHS * 3
         assert of_replicas["every option"]["steps"] == EPOCHS * 6
 
 
