@@ -20,6 +20,7 @@ from components.export_bundle import results_of, tuned_for
 from components.export_recommender import (
     ExportSettings,
     RebuildDueError,
+    ReleaseIndex,
     TrainedStages,
     export_models,
     release_index,
@@ -145,19 +146,7 @@ def refresh_bundle(
     all_requests = base.parts.requests()
     queries = run_in_batches(offline.embed_query, all_requests, "embeddings")
     on_step("update the index")
-    try:
-        index = release_index(
-            vectors,
-            queries[::2],
-            tuned_for(export, settings.gate),
-            results_of(export),
-            base.parts.main(),
-            settings.may_build,
-        )
-    except RebuildDueError as error:
-        raise RefreshError(
-            f"{error}. Let it be built, or call `tandem run`."
-        ) from error
+    index = _index_of(vectors, queries[::2], base.parts, export, settings)
     on_step("write the models")
     served, _ = export_models(
         vectors, candidates_uri, stages, export, str(bundle), index.built.index
@@ -179,24 +168,50 @@ def refresh_bundle(
     )
     figures = record_release(bundle, requests, offline, export).figures
     gate = judge_export(figures, settings.gate)
-    if fresh := [*changes.added, *changes.changed]:
+    fresh = [*changes.added, *changes.changed]
+    if fresh:
         check = at_least(
             "new and changed items that their own vector finds, share of them",
             share_found(served, vectors, fresh),
             settings.gate.min_index_agreement,
         )
         gate = dataclasses.replace(gate, checks=(*gate.checks, check))
-    is_exact = index.main.index.is_exact
-    refresh = Refresh(
+    refresh = _note_of(base, changes, index)
+    return RefreshedBundle(refresh, gate, index.built.reason)
+
+
+def _index_of(
+    vectors: ItemVectors,
+    queries: np.ndarray,
+    parts: ReleaseParts,
+    export: ExportSettings,
+    settings: RefreshSettings,
+) -> ReleaseIndex:
+    try:
+        return release_index(
+            vectors,
+            queries,
+            tuned_for(export, settings.gate),
+            results_of(export),
+            parts.main(),
+            settings.may_build,
+        )
+    except RebuildDueError as error:
+        raise RefreshError(
+            f"{error}. Let it be built, or call `tandem run`."
+        ) from error
+
+
+def _note_of(base: BaseRelease, changes: ItemChanges, index: ReleaseIndex) -> Refresh:
+    return Refresh(
         base=base.version,
         added=len(changes.added),
         changed=len(changes.changed),
         removed=len(changes.removed),
         fresh=index.num_fresh,
         tombstones=index.num_tombstones,
-        rebuilt=not (index.is_reused or is_exact),
+        rebuilt=not (index.is_reused or index.main.index.is_exact),
     )
-    return RefreshedBundle(refresh, gate, index.built.reason)
 
 
 def refreshed_vectors(
