@@ -31,8 +31,8 @@ from benchmarks.result import Result, versions_of
 from benchmarks.sampling_correction import Hits, Movielens, kept, sources_key
 from models.retrieval import trainer
 from models.retrieval.intervals import UserBootstrap
-from models.retrieval.item_pool import ItemPool
 from models.retrieval.settings import RetrievalSettings
+from models.retrieval.training_items import ItemPool
 from models.retrieval.two_tower import TwoTower
 from schemas.features import ITEM_ID, LABEL, REWARD
 

@@ -80,7 +80,7 @@ def find_changes(before: Items, after: Items) -> ItemChanges:
 def required_keys(schema_file: Path, catalog: FeatureCatalog) -> set[str]:
     """Returns the keys of item features that the curated schema wants in every row."""
     schema = text_format.Parse(schema_file.read_text(), schema_pb2.Schema())
-    declared = {key for key, _ in catalog.features(Side.ITEM)}
+    declared = {column.key for column in catalog.columns(Side.ITEM)}
     always = {f.name for f in schema.feature if f.presence.min_fraction >= 1}
     return declared & always
 
@@ -101,7 +101,7 @@ def incomplete_items(
     Returns:
         id -> what it lacks.
     """
-    declared = [key for key, _ in catalog.features(Side.ITEM)]
+    declared = [column.key for column in catalog.columns(Side.ITEM)]
     found = {}
     for item, example in examples:
         features = tf.train.Example.FromString(example).features.feature

@@ -205,28 +205,10 @@ def _model_stages(
     )
     selection, retrieval, index, retrieval_gate = to_retrieval_gate
     candidates = selection.outputs["candidates"]
-    ranking = _trainer(
-        "ranking",
-        config,
-        impressions,
-        schema,
-        transform_graph=learning.transform_graph,
+    to_ranking_gate = _ranking_stages(
+        config, impressions, learning, schema, last_release
     )
-    evaluator = tfx.components.Evaluator(
-        examples=impressions,
-        example_splits=["test"],
-        model=ranking.outputs["model"],
-        eval_config=ranking_eval_config(),
-    )
-    ranking_gate = EvaluateRanking(
-        impressions=impressions,
-        model=ranking.outputs["model"],
-        tfma_evaluation=evaluator.outputs["evaluation"],
-        settings_json=config.gates.ranking.model_dump_json(),
-        model_name=RANKER,
-        last_release=last_release.outputs["release"],
-    )
-    nodes = [*to_retrieval_gate, ranking, evaluator, ranking_gate]
+    ranking, _, ranking_gate = to_ranking_gate
     export = ExportRecommender(
         interactions=interactions,
         catalog=candidates,
@@ -261,7 +243,39 @@ def _model_stages(
                 span=surroundings.span,
                 settings_json=config.push.model_dump_json(),
             )
-    return [*nodes, export, serving_gate, push]
+    return [*to_retrieval_gate, *to_ranking_gate, export, serving_gate, push]
+
+
+def _ranking_stages(
+    config: TandemConfig,
+    impressions: tfx.types.BaseChannel,
+    learning: Learning,
+    schema: BaseNode,
+    last_release: BaseNode,
+) -> tuple[BaseNode, BaseNode, BaseNode]:
+    """Returns the stages from the labelled rows to the ranking gate."""
+    ranking = _trainer(
+        "ranking",
+        config,
+        impressions,
+        schema,
+        transform_graph=learning.transform_graph,
+    )
+    evaluator = tfx.components.Evaluator(
+        examples=impressions,
+        example_splits=["test"],
+        model=ranking.outputs["model"],
+        eval_config=ranking_eval_config(),
+    )
+    ranking_gate = EvaluateRanking(
+        impressions=impressions,
+        model=ranking.outputs["model"],
+        tfma_evaluation=evaluator.outputs["evaluation"],
+        settings_json=config.gates.ranking.model_dump_json(),
+        model_name=RANKER,
+        last_release=last_release.outputs["release"],
+    )
+    return ranking, evaluator, ranking_gate
 
 
 def _retrieval_stages(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from models.feature_space import FeatureSpace
 from models.retrieval.presence import StreamCounts, presence_error
+from models.retrieval.training_items import distinct_items
 from models.retrieval.two_tower import Tensors
 from models.training_input import Batch, transformed_batches
 from schemas.features import ITEM_ID
@@ -77,34 +77,6 @@ class EvalRecall(tf.keras.callbacks.Callback):
         rank += tf.reduce_sum(tf.cast(ties, tf.float32), axis=1) / 2
         is_hit = (rank < _VALIDATION_CUTOFF) & tf.reduce_any(own, axis=1)
         return tf.cast(is_hit, tf.float32)
-
-
-def distinct_items(space: FeatureSpace, batches: tf.data.Dataset) -> Tensors:
-    """Collects the transformed features of each item of a dataset once.
-
-    Returns:
-        tensors of `space.candidate_names`, [items, ...], ascending by item id.
-    """
-    names = space.candidate_names
-    found: dict[int, list[np.ndarray]] = {}
-    for features, _ in batches.as_numpy_iterator():
-        ids, first = np.unique(features[space.item_id.name], return_index=True)
-        for item, row in zip(ids.tolist(), first, strict=True):
-            if item not in found:
-                found[item] = [features[name][row] for name in names]
-    rows = [found[item] for item in sorted(found)]
-    return {
-        name: tf.constant(_stack_padded([row[column] for row in rows]))
-        for column, name in enumerate(names)
-    }
-
-
-def _stack_padded(values: list[np.ndarray]) -> np.ndarray:
-    """Stacks scalars, or vectors of unequal length padded with 0 on the right."""
-    if np.ndim(values[0]) == 0:
-        return np.stack(values)
-    width = max(len(value) for value in values)
-    return np.stack([np.pad(value, (0, width - len(value))) for value in values])
 
 
 class FrequencyBoard(tf.keras.callbacks.Callback):

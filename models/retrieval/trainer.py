@@ -13,11 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.preprocessing import TransformGraph
-from models.retrieval.callbacks import (
-    EvalRecall,
-    FrequencyBoard,
-    distinct_items,
-)
+from models.retrieval.callbacks import EvalRecall, FrequencyBoard
 from models.retrieval.checkpoint import (
     CHECKPOINT,
     Cost,
@@ -26,8 +22,8 @@ from models.retrieval.checkpoint import (
     save_checkpoint,
 )
 from models.retrieval.distribution import make_strategy, shared_batches
-from models.retrieval.item_pool import ItemPool, collect_items
 from models.retrieval.settings import Optimizer, RetrievalSettings
+from models.retrieval.training_items import ItemPool, collect_items, distinct_items
 from models.retrieval.two_tower import Tensors, TwoTower
 from models.retrieval.warm_start import read_span_starts, restore
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature

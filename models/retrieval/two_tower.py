@@ -21,9 +21,9 @@ from models.layers.history_encoder import HistoryAttention, HistoryGru
 from models.layers.item_table import ItemTable
 from models.losses.frequency import StreamingFrequencyEstimator
 from models.retrieval.batch_loss import batch_loss
-from models.retrieval.item_pool import ItemPool
 from models.retrieval.settings import HistoryEncoder, RetrievalSettings
 from models.retrieval.train_step import train_step
+from models.retrieval.training_items import ItemPool
 
 Tensors = dict[str, tf.Tensor]
 _ITEM_ID_FIELD = 0
@@ -35,7 +35,7 @@ class TwoTower(tfrs.Model):
     Args:
         space: the transformed features.
         settings: sizes, regularisation, temperature, estimator.
-        items: what `callbacks.distinct_items` collects of the items that histories
+        items: what `training_items.distinct_items` collects of the items that histories
             hold; None reads histories by their ids alone.
         item_pool: what `settings.drawn_negatives` are drawn from.
 

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.feature_space import FeatureSpace
-from models.retrieval.item_pool import ItemPool
 from models.retrieval.settings import RetrievalSettings
+from models.retrieval.training_items import ItemPool
 from models.retrieval.two_tower import TwoTower
 from schemas.features import Feature, FeatureCatalog, FeatureKind
 

@@ -3,8 +3,9 @@ import pytest
 import tensorflow as tf
 
 from models.losses.frequency import StreamingFrequencyEstimator
-from models.retrieval.callbacks import EvalRecall, FrequencyBoard, distinct_items
+from models.retrieval.callbacks import EvalRecall, FrequencyBoard
 from models.retrieval.settings import RetrievalSettings
+from models.retrieval.training_items import distinct_items
 from models.retrieval.two_tower import TwoTower
 from models.training_input import transformed_batches
 from tests import reference

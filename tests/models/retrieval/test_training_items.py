@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from models.losses.replicas import fingerprints
-from models.retrieval.item_pool import collect_items
+from models.retrieval.training_items import collect_items
 from tests.models.retrieval.loss_world import SPACE
 
 # (log's id, transformed id, price): "x" and "y" share the bucket of unknown ids.
