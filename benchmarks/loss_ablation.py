@@ -39,16 +39,14 @@ from schemas.features import ITEM_ID, LABEL, REWARD
 DATASET = "movielens-100k"
 CUTOFFS = (10, 100)
 DEFAULT = "default"
-_EXPECTED: dict[str, Any] = {"sampling_measure": "expected_count"}
 VARIANTS: dict[str, dict[str, Any]] = {
     DEFAULT: {},
     "plain": {"sampling_correction": False},
-    "expected_count": _EXPECTED,
-    "refined": _EXPECTED | {"refined_correction": True},
-    "mixed_256": _EXPECTED | {"drawn_negatives": 256},
-    "mixed_1024": _EXPECTED | {"drawn_negatives": 1024},
-    "mixed_256_refined": _EXPECTED
-    | {"drawn_negatives": 256, "refined_correction": True},
+    "presence": {"sampling_measure": "presence"},
+    "refined": {"refined_correction": True},
+    "mixed_256": {"drawn_negatives": 256},
+    "mixed_1024": {"drawn_negatives": 1024},
+    "mixed_256_refined": {"drawn_negatives": 256, "refined_correction": True},
     "hard_64": {"hard_negatives": 64},
     "hard_256": {"hard_negatives": 256},
     "history_as_negatives": {"mask_history": False},

@@ -62,6 +62,12 @@ TARGETS: dict[str, dict[str, Target]] = {
         "ratio_to_hnswlib": Target(above=1),
         "ratio_to_faiss": Target(above=1),
     },
+    "fresh_items": {
+        "exact_answers_equal": Target(at_least=1),
+        "main_answers_equal": Target(at_least=1),
+        "fresh_found": Target(at_least=1),
+        "refresh_s": Target(at_most=60),
+    },
     "frequency_estimator": {
         f"{key}{moment}": Target(near=error)
         for key, errors in ERROR_AT.items()

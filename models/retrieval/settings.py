@@ -97,7 +97,7 @@ class RetrievalSettings(BaseModel):
         description="Subtract log_q from in-batch logits (Yi et al. 2019).",
     )
     sampling_measure: SamplingMeasure = Field(
-        default=SamplingMeasure.PRESENCE,
+        default=SamplingMeasure.EXPECTED_COUNT,
         description="What log_q of a negative is the log of: `presence`, the chance that "
         "a batch holds the item, or `expected_count`, how often it does, which goes on "
         "rising where head items are in every batch.",

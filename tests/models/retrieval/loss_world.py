@@ -48,6 +48,7 @@ def model(**changed) -> TwoTower:
     defaults = {
         "embedding_dim": 4,
         "history_encoder": "mean",
+        "sampling_measure": "presence",
         "dropout": 0.0,
         "frequency_buckets": 4096,
         "frequency_alpha": 0.3,

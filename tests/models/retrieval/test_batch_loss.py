@@ -232,15 +232,11 @@ def test_drawing_without_a_pool_is_refused():
             {"refined_correction": True, "sampling_correction": False},
             "set `sampling_correction: true`",
         ),
-        ({"refined_correction": True}, "set `sampling_measure: expected_count`"),
         (
-            {
-                "refined_correction": True,
-                "sampling_measure": "expected_count",
-                "hard_negatives": 5,
-            },
-            "keep one of the two",
+            {"refined_correction": True, "sampling_measure": "presence"},
+            "set `sampling_measure: expected_count`",
         ),
+        ({"refined_correction": True, "hard_negatives": 5}, "keep one of the two"),
         (
             {"hard_negatives": 12, "batch_size": 10, "drawn_negatives": 3},
             "should be below the 12 negatives of a row .* Received: hard_negatives=12",
@@ -253,7 +249,5 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
 
 
 def test_settings_that_agree_are_taken():
-    RetrievalSettings(
-        refined_correction=True, sampling_measure="expected_count", drawn_negatives=64
-    )
+    RetrievalSettings(refined_correction=True, drawn_negatives=64)
     RetrievalSettings(hard_negatives=11, batch_size=10, drawn_negatives=3)
