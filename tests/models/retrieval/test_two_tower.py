@@ -33,6 +33,7 @@ def _model(space=SPACE, **changed):
     defaults = {
         "embedding_dim": 8,
         "history_encoder": "mean",
+        "sampling_measure": "presence",
         "dropout": 0.0,
         "frequency_buckets": 4096,
     }
