@@ -33,7 +33,8 @@ def logq_corrected(
             by another rule than its negatives.
 
     Returns:
-        corrected: [B, C], same dtype as `logits`.
+        corrected: [B, C], same dtype as `logits`. No gradient reaches log_q: it is
+            estimated, not learnt.
 
     Raises:
         ValueError: if `log_q` or `positive_log_q` is not of rank 1.
@@ -45,12 +46,20 @@ def logq_corrected(
             Recommendations. RecSys 2019. Section 3, before eq. (4).
     """
     _check_rank("log_q", log_q, 1)
-    corrected = logits - tf.cast(log_q, logits.dtype)[tf.newaxis, :]
-    if positive_log_q is None:
-        return corrected
-    _check_rank("positive_log_q", positive_log_q, 1)
-    own = tf.linalg.diag_part(logits) - tf.cast(positive_log_q, logits.dtype)
-    return tf.linalg.set_diag(corrected, own)
+    if positive_log_q is not None:
+        _check_rank("positive_log_q", positive_log_q, 1)
+
+    @tf.custom_gradient
+    def less(logits: tf.Tensor):
+        corrected = logits - tf.cast(log_q, logits.dtype)[tf.newaxis, :]
+        if positive_log_q is not None:
+            own = tf.linalg.diag_part(logits) - tf.cast(positive_log_q, logits.dtype)
+            corrected = tf.linalg.set_diag(corrected, own)
+        # What is subtracted is constant: taking the diagonal out and putting it back
+        # would cost the gradient four passes over B * C numbers, and change none.
+        return corrected, lambda upstream: upstream
+
+    return less(tf.convert_to_tensor(logits))
 
 
 def mask_accidental_hits(logits: tf.Tensor, candidate_ids: tf.Tensor) -> tf.Tensor:

@@ -379,3 +379,33 @@ def test_in_batch_softmax_loss_refuses_a_temperature_that_is_not_positive(temper
 def test_in_batch_softmax_loss_refuses_rewards_of_rank_two():
     with pytest.raises(ValueError, match=r"`rewards` should have rank 1"):
         in_batch_softmax_loss(tf.eye(2), tf.eye(2), rewards=tf.ones([2, 1]))
+
+
+def check_correction_gradient(correct):
+    """What is subtracted is constant, so the gradient is that of the logits as they are."""
+    rng = np.random.default_rng(11)
+    logits = tf.Variable(rng.normal(size=(3, 5)).astype(np.float32))
+    log_q, positive = (
+        tf.constant(rng.normal(size=size), tf.float32) for size in (5, 3)
+    )
+    upstream = rng.normal(size=(3, 5)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(correct(logits, log_q, positive) * upstream)
+    np.testing.assert_allclose(tape.gradient(total, logits), upstream, rtol=1e-6)
+
+
+def test_correction_passes_the_gradient_through():
+    check_correction_gradient(logq_corrected)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda logits, log_q, own: tf.linalg.set_diag(logits - log_q, -own),
+        lambda logits, log_q, own: logits * (1 - log_q),
+    ],
+    ids=["the diagonal's is lost", "multiplied, not subtracted"],
+)
+def test_correction_gradient_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_correction_gradient(wrong)
