@@ -68,13 +68,7 @@ def export_bundle(
         settings: what the models do.
         gate: what they must show.
     """
-    items = Items.read(candidates_uri)
-    offline = OfflineModels(
-        stages.retrieval.signatures["query_examples"],
-        stages.ranking.signatures["logits"],
-        vectors,
-        np.array([items.examples[item] for item in items.ids], object),
-    )
+    offline = offline_models(stages, vectors, Items.read(candidates_uri))
     examples = np.array([request.example for request in requests], object)
     queries = run_in_batches(offline.embed_query, examples, "embeddings")
     index = release_index(
@@ -102,6 +96,18 @@ def export_bundle(
         "index_megabytes": index.built.memory.total / 1e6,
     }
     return ExportedBundle(index.built, figures, judge_export(figures, gate))
+
+
+def offline_models(
+    stages: TrainedStages, vectors: ItemVectors, items: Items
+) -> OfflineModels:
+    """Returns what exported models are compared with, over the items of `vectors`."""
+    return OfflineModels(
+        stages.retrieval.signatures["query_examples"],
+        stages.ranking.signatures["logits"],
+        vectors,
+        np.array([items.examples[item] for item in items.ids], object),
+    )
 
 
 def tuned_for(settings: ExportSettings, gate: ExportGateSettings) -> IndexSettings:

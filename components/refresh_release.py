@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from components.build_index import ItemVectors, run_in_batches
 from components.embed_items import BATCH, check_finite
-from components.export_bundle import results_of, tuned_for
+from components.export_bundle import offline_models, results_of, tuned_for
 from components.export_recommender import (
     ExportSettings,
     RebuildDueError,
@@ -27,7 +27,6 @@ from components.export_recommender import (
 )
 from components.gate import GateResult, at_least
 from components.item_changes import ItemChanges, Items, find_changes
-from components.offline_recommendation import OfflineModels
 from components.push_release import PushError
 from components.record_release import judge_export, record_release
 from components.record_release_settings import ExportGateSettings
@@ -137,12 +136,7 @@ def refresh_bundle(
     on_step("embed new items")
     embed = stages.retrieval.signatures["candidate_examples"]
     vectors = refreshed_vectors(base.parts.vectors(), changes, after, embed)
-    offline = OfflineModels(
-        stages.retrieval.signatures["query_examples"],
-        stages.ranking.signatures["logits"],
-        vectors,
-        np.array([after.examples[item] for item in after.ids], object),
-    )
+    offline = offline_models(stages, vectors, after)
     all_requests = base.parts.requests()
     queries = run_in_batches(offline.embed_query, all_requests, "embeddings")
     on_step("update the index")

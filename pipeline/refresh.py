@@ -167,7 +167,8 @@ class _Refresh:
         if left_out:
             self._leave_out(left_out)
             selection = self._select(self._catalog, self._candidates)
-            changes = find_changes(before, Items.read(str(self._candidates)))
+            after = Items.read(str(self._candidates))
+            changes = find_changes(before, after)
         result = RefreshResult(
             base=self.base.version,
             release=None,
@@ -180,7 +181,7 @@ class _Refresh:
         self._check_removed(changes)
         if self.options.dry_run or not (changes or result.details_changed):
             return result
-        return self._release(result)
+        return self._release(result, after.ids)
 
     @property
     def _catalog(self) -> Path:
@@ -256,7 +257,7 @@ class _Refresh:
                 "table, at `candidates` and at the moment of availability."
             )
 
-    def _release(self, result: RefreshResult) -> RefreshResult:
+    def _release(self, result: RefreshResult, item_ids: list[str]) -> RefreshResult:
         """Writes, tries and pushes the new version."""
         config, bundle = self.config, self.folder / "bundle"
         settings = RefreshSettings(
@@ -268,7 +269,6 @@ class _Refresh:
         gates = [refreshed.gate]
         if refreshed.gate.passed:
             self.on_step("serve the models")
-            item_ids = Items.read(str(self._candidates)).ids
             gates.append(validate_serving(bundle, item_ids, config.gates.serving))
         result = dataclasses.replace(
             result,

@@ -51,7 +51,7 @@ def to_text(values: Column) -> Converted:
     ):
         array, wrong = array.cast(pa.string()), np.zeros(len(array), bool)
     else:
-        array, wrong = by_value(array, text, pa.string())
+        array, wrong = by_value(array, _text, pa.string())
     empty = pc.equal(array, "")
     return pc.if_else(empty, pa.scalar(None, pa.string()), array), wrong
 
@@ -96,20 +96,29 @@ def to_timestamps(values: Column) -> Converted:
 
 def to_lists(values: Column, separator: str) -> Converted:
     """Lists of strings; a single string is split at `separator`."""
+    return listed(
+        values, lambda value: [part for part in parts(value, separator) if part]
+    )
 
-    def listed(value: Any) -> list[str]:
-        if isinstance(value, str):
-            parts = [part.strip() for part in value.split(separator)]
-        elif not isinstance(value, list):
-            raise TypeError(type(value).__name__)
-        else:
-            parts = [text(part) for part in value if part is not None]
-        return [part for part in parts if part]
 
+def parts(value: Any, separator: str) -> list[str]:
+    """Returns the strings of a list, or of a string split; "" where one is missing.
+
+    Raises for all else.
+    """
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(separator)]
+    if not isinstance(value, list):
+        raise TypeError(type(value).__name__)
+    return ["" if part is None else _text(part) for part in value]
+
+
+def listed(values: Column, convert: Callable[[Any], list[str]]) -> Converted:
+    """Lists of strings: as they are where they are plain, else value by value."""
     array = decoded(values)
-    if isinstance(array, pa.Array) and is_plain_list(array):
+    if isinstance(array, pa.Array) and _is_plain_list(array):
         return array.cast(pa.list_(pa.string())), np.zeros(len(array), bool)
-    return by_value(values, listed, pa.list_(pa.string()))
+    return by_value(values, convert, pa.list_(pa.string()))
 
 
 def _float64(values: Column) -> Converted:
@@ -172,7 +181,7 @@ def _moment(value: Any) -> int:
     return (moment - _EPOCH) // _MS
 
 
-def text(value: Any) -> str:
+def _text(value: Any) -> str:
     """Returns a string, or the digits of a whole number; raises for all else."""
     if isinstance(value, bytes):
         value = value.decode("utf-8")
@@ -282,7 +291,7 @@ def _is_string(arrow_type: pa.DataType) -> bool:
     return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
 
 
-def is_plain_list(array: pa.Array) -> bool:
+def _is_plain_list(array: pa.Array) -> bool:
     """Returns whether each row is null or a list of strings that are there."""
     is_list = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
     return (

@@ -14,9 +14,9 @@ from components.ingestion.columns import (
     Converted,
     by_value,
     decoded,
-    is_plain_list,
+    listed,
     number,
-    text,
+    parts,
 )
 from components.ingestion.raw_batch import Column
 
@@ -81,24 +81,18 @@ def to_weighted_lists(
 def _with_gaps(values: Column, separator: str) -> tuple[pa.ListArray, np.ndarray]:
     """Returns lists of strings in which "" stands for what is left out."""
 
-    def listed(value: Any) -> list[str]:
-        if isinstance(value, str):
-            parts = [part.strip() for part in value.split(separator)]
-            return parts if any(parts) else []
-        if not isinstance(value, list):
-            raise TypeError(type(value).__name__)
-        return ["" if part is None else text(part) for part in value]
+    def with_gaps(value: Any) -> list[str]:
+        found = parts(value, separator)
+        is_blank = isinstance(value, str) and not any(found)
+        return [] if is_blank else found
 
-    array = decoded(values)
-    if isinstance(array, pa.Array) and is_plain_list(array):
-        return array.cast(pa.list_(pa.string())), np.zeros(len(array), bool)
-    return by_value(values, listed, pa.list_(pa.string()))
+    return listed(values, with_gaps)
 
 
 def _number_lists(values: Column, separator: str) -> tuple[pa.ListArray, np.ndarray]:
     """Returns lists of float32, all of them finite."""
 
-    def listed(value: Any) -> list[float]:
+    def numbers_of(value: Any) -> list[float]:
         if isinstance(value, str):
             value = value.split(separator) if value.strip() else []
         elif isinstance(value, int | float):  # of a tf.Example: a list of one
@@ -110,7 +104,7 @@ def _number_lists(values: Column, separator: str) -> tuple[pa.ListArray, np.ndar
     array = decoded(values)
     wrong = np.zeros(len(values), bool)
     if not (isinstance(array, pa.Array) and _is_number_list(array)):
-        array, wrong = by_value(values, listed, pa.list_(pa.float64()))
+        array, wrong = by_value(values, numbers_of, pa.list_(pa.float64()))
     lengths = _lengths(array)
     numbers = array.flatten().cast(pa.float32(), safe=False)
     wrong = wrong | _any(~np.isfinite(np.asarray(numbers)), lengths)

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 import numpy as np
@@ -158,11 +158,16 @@ def _earliest(plan: Plan, files: np.ndarray, timestamps: np.ndarray) -> dict[str
     spans = plan.span_of_file("events")
     first = np.full(len(spans), np.iinfo(np.int64).max)
     np.minimum.at(first, files, timestamps)
-    earliest: dict[str, int] = {}
-    for index in np.unique(files).tolist():
-        span, begin = spans[index], int(first[index])
-        earliest[span] = min(begin, earliest.get(span, begin))
-    return earliest
+    indices = np.unique(files).tolist()
+    return _least((spans[index], int(first[index])) for index in indices)
+
+
+def _least(times: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Returns the least time of each span."""
+    least: dict[str, int] = {}
+    for span, time in times:
+        least[span] = min(time, least.get(span, time))
+    return least
 
 
 class CutSplits(beam.CombineFn):
@@ -193,10 +198,7 @@ class CutSplits(beam.CombineFn):
     def _merged(
         parts: list[tuple[bytes, dict[str, int]]],
     ) -> tuple[bytes, dict[str, int]]:
-        earliest: dict[str, int] = {}
-        for _, found in parts:
-            for span, begin in found.items():
-                earliest[span] = min(begin, earliest.get(span, begin))
+        earliest = _least(pair for _, found in parts for pair in found.items())
         return b"".join(timestamps for timestamps, _ in parts), earliest
 
 

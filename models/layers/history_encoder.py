@@ -20,7 +20,8 @@ class HistoryAttention(tf.keras.layers.Layer):
 
     Only the newest item's vector is asked for, so the last block works it out for that
     item alone, and projects the query and the mean instead of each item: with one block,
-    no product of matrices grows with the length of the history but the attention itself. `w` starts at 0, so that a tower which adds the output starts without.
+    no product of matrices grows with the length of the history but the attention itself.
+    `w` starts at 0, so that a tower which adds the output starts without.
 
     Positions count from the newest item, so where the padding stands changes nothing.
 

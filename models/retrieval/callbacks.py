@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 from models.retrieval.presence import StreamCounts, presence_error
-from models.retrieval.training_items import distinct_items
 from models.retrieval.two_tower import Tensors
 from models.training_input import Batch, transformed_batches
 from schemas.features import ITEM_ID
@@ -21,17 +20,22 @@ class EvalRecall(tf.keras.callbacks.Callback):
     An eval event is ranked as in `evaluation.ranks_of_positives`, among the items of the
     train split but the others in its history; an item that the train split does not hold
     is a miss.
+
+    Args:
+        settings: for the patience.
+        transform: the analysed transform.
+        items: what `training_items.distinct_items` collects of the train split.
+        eval_files: of the eval split.
+        logs: folder of the run.
     """
 
-    def __init__(self, settings, transform, train_files, eval_files, logs) -> None:
+    def __init__(self, settings, transform, items: Tensors, eval_files, logs) -> None:
         super().__init__()
         self.best_epoch = 0
         self._best = -1.0
         self._patience = settings.patience
         self._space = transform.space
-        self._items = distinct_items(
-            self._space, transformed_batches(train_files, transform, _VALIDATION_BATCH)
-        )
+        self._items = items
         self._batches = transformed_batches(eval_files, transform, _VALIDATION_BATCH)
         self._writer = tf.summary.create_file_writer(str(logs))
 

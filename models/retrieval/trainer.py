@@ -187,13 +187,14 @@ def find_num_epochs(
     logs: Path,
 ) -> int:
     """Returns after how many epochs recall on the eval split was best."""
-    recall = EvalRecall(settings, transform, train_files, eval_files, logs / "search")
+    items = items_of(settings, transform, train_files)
+    recall = EvalRecall(settings, transform, items, eval_files, logs / "search")
     callbacks = [
         recall,
         tf.keras.callbacks.TensorBoard(str(logs / "search")),
         StepMetrics(logs / "search" / "train"),
     ]
-    fit(settings, transform, train_files, settings.max_epochs, callbacks)
+    fit(settings, transform, train_files, settings.max_epochs, callbacks, items)
     return recall.best_epoch + 1
 
 
@@ -203,13 +204,22 @@ def fit(
     files: list[str],
     epochs: int,
     callbacks: list[tf.keras.callbacks.Callback],
+    items: Tensors | None = None,
 ) -> TwoTower:
     """Trains a fresh model.
+
+    Args:
+        settings: of the model and its training.
+        transform: the analysed transform.
+        files: of the rows.
+        epochs: passes over them.
+        callbacks: of Keras.
+        items: what `items_of` returns of the files, where that is known already.
 
     Raises:
         ValueError: if the files hold fewer rows than two.
     """
-    model = compiled_model(settings, transform, files)
+    model = compiled_model(settings, transform, files, items)
     batches = transformed_batches(
         files,
         transform,
@@ -220,12 +230,10 @@ def fit(
     return model
 
 
-def known_items(
+def items_of(
     settings: RetrievalSettings, transform: TransformGraph, files: list[str]
-) -> Tensors | None:
-    """Returns the features of the items in the files, None where no tower reads them."""
-    if not (settings.history_content and transform.space.item):
-        return None
+) -> Tensors:
+    """Returns the features of each item in the files; reads all of their rows."""
     batches = transformed_batches(files, transform, settings.batch_size)
     return distinct_items(transform.space, batches)
 
@@ -241,11 +249,17 @@ def drawable_items(
 
 
 def compiled_model(
-    settings: RetrievalSettings, transform: TransformGraph, files: list[str]
+    settings: RetrievalSettings,
+    transform: TransformGraph,
+    files: list[str],
+    items: Tensors | None = None,
 ) -> TwoTower:
     """Returns an untrained model, the same for the same seed, that knows the items."""
     tf.keras.utils.set_random_seed(settings.seed)
-    items = known_items(settings, transform, files)
+    if not (settings.history_content and transform.space.item):
+        items = None  # no tower would read them
+    elif items is None:
+        items = items_of(settings, transform, files)
     pool = drawable_items(settings, transform, files)
     with make_strategy(settings.replicas).scope():
         model = TwoTower(transform.space, settings, items, pool)

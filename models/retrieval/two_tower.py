@@ -7,8 +7,8 @@
                         + sum of user and context features + bias)
 
 Candidates and history share v, so an item needs to be seen in either role only once; a
-new item has its content, a new user a history. The user's
-id is deliberately no feature: most users of tomorrow are not in today's log.
+new item has its content, a new user a history. The user's id is deliberately no feature:
+most users of tomorrow are not in today's log.
 """
 
 import tensorflow as tf

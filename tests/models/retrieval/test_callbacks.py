@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from models.losses.frequency import StreamingFrequencyEstimator
+from models.retrieval import trainer
 from models.retrieval.callbacks import EvalRecall, FrequencyBoard
 from models.retrieval.settings import RetrievalSettings
 from models.retrieval.training_items import distinct_items
@@ -60,7 +61,9 @@ def make(splits, tmp_path):
     def callback(patience=2):
         settings = RetrievalSettings(patience=patience)
         logs = tmp_path / "logs"
-        return EvalRecall(settings, training_world.Transform(), *splits, logs)
+        transform, (train_files, eval_files) = training_world.Transform(), splits
+        items = trainer.items_of(settings, transform, train_files)
+        return EvalRecall(settings, transform, items, eval_files, logs)
 
     return callback
 
