@@ -1,0 +1,99 @@
+"""What every ranking model is: a query is read once, then any number of candidates."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from models.feature_space import FeatureSpace
+
+Tensors = dict[str, tf.Tensor]
+
+
+class Ranker(tf.keras.Model):
+    """Scores (query, candidate) rows by logits.
+
+    A model fills in two methods: `read_query` does what depends on the query alone,
+    `logits` scores candidates for it. A row is a query with one candidate, so that rows
+    and the many candidates of a served request take the same path, and the query's part
+    is computed once for all of them.
+
+    Args:
+        space: the transformed features.
+    """
+
+    def __init__(self, space: FeatureSpace, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.space = space
+
+    def read_query(self, features: Tensors, training: bool) -> Any:
+        """Returns what the candidates of a query share.
+
+        Args:
+            features: the tensors of `space.query_names`, [B] or [B, L].
+            training: whether units are dropped.
+
+        Returns:
+            Tensors [B, ...] in any nesting, for `logits`.
+        """
+        raise NotImplementedError
+
+    def logits(self, query: Any, candidates: Tensors, training: bool) -> tf.Tensor:
+        """Scores the candidates of each query, each apart from the others.
+
+        Args:
+            query: what `read_query` returned.
+            candidates: the tensors of `space.candidate_names`, [B, C] or [B, C, L].
+            training: whether units are dropped and penalties added.
+
+        Returns:
+            logits: [B, C], before the sigmoid.
+        """
+        raise NotImplementedError
+
+    def call(self, features: Tensors, training: bool = False) -> tf.Tensor:
+        """Scores rows.
+
+        Args:
+            features: the tensors of `space.query_names` and `space.candidate_names`,
+                [B] or [B, L]; others are ignored.
+            training: whether to drop units and to add penalties.
+
+        Returns:
+            logits: [B] float32, before the sigmoid.
+
+        Raises:
+            ValueError: if a tensor is missing.
+        """
+        query = self.read_query(_named(features, self.space.query_names), training)
+        rows = _named(features, self.space.candidate_names)
+        candidates = {name: values[:, tf.newaxis] for name, values in rows.items()}
+        logits = self.logits(query, candidates, training)
+        return tf.cast(tf.squeeze(logits, axis=1), tf.float32)
+
+    @tf.function(reduce_retracing=True)
+    def score_candidates(self, query: Tensors, candidates: Tensors) -> tf.Tensor:
+        """Scores every candidate of each query; equal to `call` row by row.
+
+        Args:
+            query: the tensors of `space.query_names`, [B] or [B, L].
+            candidates: the tensors of `space.candidate_names`, [B, C] or [B, C, L].
+
+        Returns:
+            logits: [B, C] float32.
+
+        Raises:
+            ValueError: if a tensor is missing.
+        """
+        state = self.read_query(_named(query, self.space.query_names), training=False)
+        rows = _named(candidates, self.space.candidate_names)
+        return tf.cast(self.logits(state, rows, training=False), tf.float32)
+
+
+def _named(features: Tensors, names: list[str]) -> Tensors:
+    missing = sorted(set(names) - set(features))
+    if missing:
+        raise ValueError(
+            f"`features` should hold a tensor for each of {names}. "
+            f"Received none for {missing}"
+        )
+    return {name: features[name] for name in names}
