@@ -1,8 +1,18 @@
 """Settings of the ranking model: the `ranking` section of a config."""
 
+import enum
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.ranking.deepfm_settings import DeepFMSettings
+from models.ranking.fm_settings import FMSettings
+
+
+class Model(enum.Enum):
+    """The rankers; each has a section of its name beside `model`."""
+
+    DEEPFM = "deepfm"
+    FM = "fm"
 
 
 class RankingSettings(BaseModel):
@@ -10,8 +20,15 @@ class RankingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    model: Model = Field(
+        default=Model.DEEPFM,
+        description="Which ranker is trained; the section of its name sizes it.",
+    )
     deepfm: DeepFMSettings = Field(
         default=DeepFMSettings(), description="Sizes and regularisation of DeepFM."
+    )
+    fm: FMSettings = Field(
+        default=FMSettings(), description="Size and regularisation of FM."
     )
     batch_size: int = Field(default=1024, ge=1, description="Rows a step.")
     max_epochs: int = Field(default=20, ge=1, description="Passes at most.")

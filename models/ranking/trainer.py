@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from models.feature_space import FeatureSpace
 from models.preprocessing import TransformGraph
-from models.ranking.deepfm import DeepFM, Tensors
+from models.ranking.ranker import Ranker, Tensors
+from models.ranking.registry import make_ranker
 from models.ranking.settings import RankingSettings
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
 from models.training_input import transformed_batches
@@ -61,10 +62,10 @@ def fit(
     train: tf.data.Dataset,
     validation: tf.data.Dataset,
     logs: Path,
-) -> DeepFM:
+) -> Ranker:
     """Trains a fresh model and returns it with its best weights."""
     tf.keras.utils.set_random_seed(settings.seed)
-    model = DeepFM(space, settings.deepfm)
+    model = make_ranker(space, settings)
     model.compile(
         tf.keras.optimizers.Adam(settings.learning_rate),
         loss=tf.keras.losses.BinaryCrossentropy(from_logits=True),
@@ -105,7 +106,7 @@ class RankingModule(tf.Module):
 
     def __init__(
         self,
-        model: DeepFM,
+        model: Ranker,
         catalog: FeatureCatalog,
         transform: TransformGraph,
     ) -> None:

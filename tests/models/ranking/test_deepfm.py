@@ -10,6 +10,7 @@ from models.ranking.deepfm_settings import DeepFMSettings
 from tests import reference
 from tests.models import ranker_contract
 from tests.models.ranker_contract import RankerContract, rows_of
+from tests.models.ranking.embedded_rows import embed_rows
 
 SETTINGS = DeepFMSettings(embedding_dim=4, hidden=(16, 8), dropout=0.0)
 
@@ -34,40 +35,6 @@ def _with_random_weights(model_class):
     return model
 
 
-def _embed(rows, space, table, numeric, projection):
-    """Embeds the rows one by one, from tables laid one behind the other."""
-    query = [space.user_id, space.history, *space.user, *space.context]
-    features = [*query, space.item_id, *space.item]
-    start, numeric_row, next_row = {}, {}, 0
-    for feature in features:
-        if feature.name in (space.item_id.name, "context_seed_xf"):
-            start[feature.name] = start[space.history_name]
-            continue
-        if feature.name in ("user_age_xf", "item_price_xf"):
-            numeric_row[feature.name] = len(numeric_row)
-        start[feature.name] = next_row
-        next_row += feature.num_ids
-    assert next_row == len(table)
-    vectors = np.zeros([12, len(features), table.shape[1]])
-    for field, name in enumerate(feature.name for feature in features):
-        values = rows[name].numpy()
-        for row in range(12):
-            if name in numeric_row:
-                vectors[row, field] = values[row] * numeric[numeric_row[name]]
-                continue
-            if name == "user_taste_xf":
-                vectors[row, field] = values[row] @ projection
-                continue
-            ids = [i for i in np.atleast_1d(values[row]) if i != 0]
-            found = [table[start[name] + i] for i in ids]
-            if name == "item_tags_xf":
-                weights = rows["item_counts_xf"].numpy()[row][values[row] != 0]
-                found = [len(ids) * w * v for w, v in zip(weights, found, strict=True)]
-            if ids:
-                vectors[row, field] = np.mean(found, 0)
-    return vectors
-
-
 def check_forward(model_class):
     model = _with_random_weights(model_class)
     rows, space = _rows(), ranker_contract.space()
@@ -81,8 +48,8 @@ def check_forward(model_class):
     }
     first = np.concatenate([model.query_dense.kernel, model.candidate_dense.kernel])
     expected = reference.deepfm_logits(
-        _embed(rows, space, *weights["vectors"]),
-        _embed(rows, space, *weights["first_order"])[..., 0],
+        embed_rows(rows, space, *weights["vectors"]),
+        embed_rows(rows, space, *weights["first_order"])[..., 0],
         model.bias.numpy(),
         [
             (first, model.dnn_bias.numpy()),
@@ -98,39 +65,39 @@ def _flat_fm(query, candidate):
 
 
 class NoFM(DeepFM):
-    def _logits(self, query, candidate, training):
-        return super()._logits(query, candidate, training) - _flat_fm(query, candidate)
+    def _joined(self, query, candidate, training):
+        return super()._joined(query, candidate, training) - _flat_fm(query, candidate)
 
 
 class ProjectedFM(DeepFM):
-    def _logits(self, query, candidate, training):
+    def _joined(self, query, candidate, training):
         second_order = _flat_fm(query, candidate)
-        return super()._logits(query, candidate, training) - 0.5 * second_order
+        return super()._joined(query, candidate, training) - 0.5 * second_order
 
 
 class NothingAcross(DeepFM):
     """Pairs within the query and within the candidate only."""
 
-    def _logits(self, query, candidate, training):
+    def _joined(self, query, candidate, training):
         across = tf.reduce_sum(query[0], -2) * tf.reduce_sum(candidate[0], -2)
-        return super()._logits(query, candidate, training) - tf.reduce_sum(across, -1)
+        return super()._joined(query, candidate, training) - tf.reduce_sum(across, -1)
 
 
 class NoFirstOrder(DeepFM):
-    def _logits(self, query, candidate, training):
+    def _joined(self, query, candidate, training):
         zero = [(vectors, 0 * weights) for vectors, weights in (query, candidate)]
-        return super()._logits(*zero, training)
+        return super()._joined(*zero, training)
 
 
 class FMReadsOtherVectors(DeepFM):
-    def _logits(self, query, candidate, training):
+    def _joined(self, query, candidate, training):
         halved = [(vectors / 2, weights) for vectors, weights in (query, candidate)]
-        return super()._logits(query, candidate, training) + _flat_fm(*halved)
+        return super()._joined(query, candidate, training) + _flat_fm(*halved)
 
 
 class ReturnsProbabilities(DeepFM):
-    def _logits(self, query, candidate, training):
-        return tf.sigmoid(super()._logits(query, candidate, training))
+    def _joined(self, query, candidate, training):
+        return tf.sigmoid(super()._joined(query, candidate, training))
 
 
 def test_deepfm_forward_equals_the_formula():
@@ -187,8 +154,8 @@ class StopsAGradient(DeepFM):
 
 
 class HasAnInfiniteGradient(DeepFM):
-    def _logits(self, query, candidate, training):
-        return super()._logits(query, candidate, training) + tf.sqrt(0 * self.bias)
+    def _joined(self, query, candidate, training):
+        return super()._joined(query, candidate, training) + tf.sqrt(0 * self.bias)
 
 
 class RanksCandidatesByPriorOnly(DeepFM):
@@ -243,7 +210,7 @@ def test_deepfm_penalty_covers_the_vectors_of_the_batch_only():
     model(rows, training=True)
     space = ranker_contract.space()
     embedded = [
-        _embed(rows, space, *(variable.numpy() for variable in layer.variables))
+        embed_rows(rows, space, *(variable.numpy() for variable in layer.variables))
         for layer in (model.vectors, model.first_order)
     ]
     expected = 0.5 * sum(np.square(part).sum() for part in embedded) / 12

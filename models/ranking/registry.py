@@ -1,0 +1,31 @@
+"""Which class is the ranker that a config names?"""
+
+import importlib
+
+from models.feature_space import FeatureSpace
+from models.ranking.ranker import Ranker, Tensors
+from models.ranking.settings import Model, RankingSettings
+
+# Module and class; imported when asked for, as no run needs more than one. The model's
+# settings are the section of the same name as the model.
+_PLACES = {
+    Model.DEEPFM: ("models.ranking.deepfm", "DeepFM"),
+    Model.FM: ("models.ranking.fm", "FM"),
+}
+
+
+def make_ranker(
+    space: FeatureSpace, settings: RankingSettings, items: Tensors | None = None
+) -> Ranker:
+    """Returns an untrained model of the kind that `settings.model` names.
+
+    Args:
+        space: the transformed features.
+        settings: of the ranking model; its section of the model's name sizes it.
+        items: the features of the items that histories hold, as
+            `training_items.distinct_items` collects them; None reads histories by their
+            ids alone.
+    """
+    module, name = _PLACES[settings.model]
+    ranker = getattr(importlib.import_module(module), name)
+    return ranker(space, getattr(settings, settings.model.value), items)
