@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from models.feature_space import FeatureSpace
+from models.signatures import transformed_signature
 from schemas.features import Feature, FeatureCatalog, FeatureKind
 from tests import worlds
 
@@ -30,6 +31,9 @@ loaded = tf.saved_model.load(sys.argv[1])
 rows = np.load(sys.argv[1] + "/in.npz")
 scores = loaded.score({key: tf.constant(value) for key, value in rows.items()})
 np.save(sys.argv[1] + "/out.npy", scores)
+halves = [np.load(sys.argv[1] + f"/{half}.npz") for half in ("query", "candidates")]
+tensors = [{key: tf.constant(half[key]) for key in half} for half in halves]
+np.save(sys.argv[1] + "/many.npy", loaded.score_candidates(*tensors))
 """
 
 
@@ -95,6 +99,28 @@ def rows_of(users, items, seed=0) -> dict[str, tf.Tensor]:
     return {key: tf.constant(value) for key, value in arrays.items()}
 
 
+def items() -> dict[str, tf.Tensor]:
+    """Returns the features of all items but one, as histories' events are read with."""
+    ids = np.arange(WORLD.size - 1)
+    rows = rows_of(ids, ids, seed=11)
+    return {name: rows[name] for name in space().candidate_names}
+
+
+def queries_and_candidates(num_queries=5, num_candidates=8):
+    """Returns query tensors [B, ...], candidates' [B, C, ...] and the rows of all pairs."""
+    shape = (num_queries, num_candidates)
+    users, chosen = (grid.ravel() for grid in np.indices(shape))
+    rows = rows_of(users, chosen)
+    query = {key: rows[key][::num_candidates] for key in space().query_names}
+    for key, value in query.items():  # one query for its rows
+        rows[key] = tf.repeat(value, num_candidates, axis=0)
+    candidates = {
+        key: tf.reshape(rows[key], [*shape, *rows[key].shape[1:]])
+        for key in space().candidate_names
+    }
+    return query, candidates, rows
+
+
 def train(model, num_epochs=12, batch_size=64) -> None:
     """Fits the labels of every pair but the withheld ones, from logits."""
     users, items, labels = WORLD.impressions()
@@ -129,6 +155,13 @@ class Scorer(tf.Module):
         }
         self.score = tf.function(
             lambda rows: model(rows, training=False), input_signature=[signature]
+        )
+        self.score_candidates = tf.function(
+            lambda query, candidates: model.score_candidates(query, candidates),
+            input_signature=[
+                transformed_signature(space(), space().query_names),
+                transformed_signature(space(), space().candidate_names, rank=2),
+            ],
         )
 
 
@@ -225,30 +258,65 @@ class RankerContract:
         with pytest.raises(ValueError, match="item_genres_xf"):
             trained(rows)
 
+    def test_row_of_which_nothing_is_known_has_a_finite_score(self, trained, rows):
+        """All ids 0, all numbers 0; the lists of the whole batch may be empty."""
+        nothing = {key: tf.zeros_like(value) for key, value in rows.items()}
+        empty = {
+            key: value[:, :0] if key in LISTS else value
+            for key, value in nothing.items()
+        }
+        for known in (nothing, empty):
+            with tf.GradientTape() as tape:
+                logits = trained(known)
+                total = tf.reduce_sum(logits)
+            assert np.isfinite(logits).all()
+            gradients = tape.gradient(total, trained.trainable_variables)
+            for gradient in gradients:
+                if gradient is not None:
+                    assert np.isfinite(tf.convert_to_tensor(gradient)).all()
+        np.testing.assert_allclose(
+            trained(empty), trained(nothing), rtol=1e-4, atol=1e-5
+        )
+
     def test_candidates_of_a_query_equal_rows(self, trained):
         """`score_candidates` on [B] queries and [B, C] candidates."""
-        users, items = (grid.ravel() for grid in np.indices((5, 8)))
-        rows = rows_of(users, items)
-        query = {key: rows[key][::8] for key in space().query_names}
-        for key, value in query.items():  # one query for its 8 rows
-            rows[key] = tf.repeat(value, 8, axis=0)
-        candidates = {
-            key: tf.reshape(rows[key], [5, 8, *rows[key].shape[1:]])
-            for key in space().candidate_names
-        }
+        query, candidates, rows = queries_and_candidates()
         np.testing.assert_allclose(
             trained.score_candidates(query, candidates),
             tf.reshape(trained(rows), [5, 8]),
-            rtol=1e-5,
+            rtol=1e-4,
             atol=1e-5,
         )
+
+    def test_order_of_candidates_is_irrelevant(self, trained):
+        query, candidates, _ = queries_and_candidates()
+        order = np.random.default_rng(0).permutation(8)
+        shuffled = {
+            key: tf.gather(value, order, axis=1) for key, value in candidates.items()
+        }
+        np.testing.assert_allclose(
+            trained.score_candidates(query, shuffled),
+            trained.score_candidates(query, candidates).numpy()[:, order],
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+    def test_missing_tensor_of_a_candidate_is_named(self, trained):
+        query, candidates, _ = queries_and_candidates()
+        del candidates["item_price_xf"]
+        with pytest.raises(ValueError, match="item_price_xf"):
+            trained.score_candidates(query, candidates)
 
     @pytest.mark.component
     def test_scores_survive_saving_and_loading_in_a_fresh_process(
         self, trained, rows, tmp_path
     ):
         tf.saved_model.save(Scorer(trained, rows), str(tmp_path))
-        np.savez(tmp_path / "in.npz", **{k: v.numpy() for k, v in rows.items()})
+        query, candidates, _ = queries_and_candidates()
+        parts = {"in": rows, "query": query, "candidates": candidates}
+        for name, tensors in parts.items():
+            arrays = {key: value.numpy() for key, value in tensors.items()}
+            np.savez(tmp_path / f"{name}.npz", **arrays)
         subprocess.run(
             [sys.executable, "-c", RELOAD, str(tmp_path)],
             check=True,
@@ -257,4 +325,10 @@ class RankerContract:
         )
         np.testing.assert_allclose(
             np.load(tmp_path / "out.npy"), trained(rows), rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(
+            np.load(tmp_path / "many.npy"),
+            trained.score_candidates(query, candidates),
+            rtol=1e-5,
+            atol=1e-6,
         )

@@ -165,6 +165,27 @@ class RanksCandidatesByPriorOnly(DeepFM):
         )
 
 
+class DependsOnTheCandidatesPlace(DeepFM):
+    def logits(self, query, candidates, training):
+        logits = super().logits(query, candidates, training)
+        places = tf.range(tf.shape(logits)[1], dtype=tf.float32)
+        return logits + 0.1 * places
+
+
+class DividesByTheLengthOfTheHistory(DeepFM):
+    def call(self, features, training=False):
+        is_item = features["history_item_ids_xf"] != 0
+        length = tf.reduce_sum(tf.cast(is_item, tf.float32), axis=1)
+        return super().call(features, training) + 1 / length - 1 / length
+
+
+class CountsColumns(DeepFM):
+    def call(self, features, training=False):
+        is_pad = features["history_item_ids_xf"] == 0
+        pads = tf.reduce_sum(tf.cast(is_pad, tf.float32), axis=1)
+        return super().call(features, training) + 0.01 * pads
+
+
 @pytest.mark.parametrize(
     ("test", "wrong"),
     [
@@ -181,6 +202,12 @@ class RanksCandidatesByPriorOnly(DeepFM):
         ("gradients_are_finite_and_reach_every_variable", HasAnInfiniteGradient),
         ("candidates_of_a_query_equal_rows", RanksCandidatesByPriorOnly),
         ("candidates_of_a_query_equal_rows", CountsPadding),
+        ("order_of_candidates_is_irrelevant", DependsOnTheCandidatesPlace),
+        ("row_of_which_nothing_is_known_has_a_finite_score", CountsColumns),
+        (
+            "row_of_which_nothing_is_known_has_a_finite_score",
+            DividesByTheLengthOfTheHistory,
+        ),
     ],
 )
 def test_ranker_contract_rejects(test, wrong):
