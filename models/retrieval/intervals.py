@@ -10,6 +10,7 @@ import numpy as np
 
 _QUANTILES = (0.025, 0.975)
 _MAX_DRAWN = 2**23  # counts held at a time: a chunk of resamples of all users
+_MAX_WEIGHTS = 2**20  # of events, held at a time
 _MAX_KEPT = 2**24  # where all counts are fewer, they are drawn once
 
 
@@ -68,6 +69,16 @@ class UserBootstrap:
             drawn = drawn[~np.isnan(drawn[:, 0])]
             result[group] = np.quantile(drawn, _QUANTILES, axis=0).T
         return result
+
+    def row_weights(self) -> Iterator[np.ndarray]:
+        """Yields [resamples, n], how often a resample holds each event, some at a time.
+
+        For figures that are no mean over events.
+        """
+        step = max(1, _MAX_WEIGHTS // len(self._user))
+        for drawn in self._draws():
+            for start in range(0, len(drawn), step):
+                yield drawn[start : start + step, self._user]
 
     def _resampled_means(self, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Returns [resamples, G, M]; NaN where a resample has no event of the group."""

@@ -124,3 +124,14 @@ def test_group_that_some_resamples_miss_has_an_interval_all_the_same():
     intervals = UserBootstrap(users).intervals(values, groups, 2)
     assert intervals[0, 0].tolist() == [1.0, 1.0]
     assert intervals[1, 0].tolist() == [0.0, 1.0]
+
+
+def test_weights_of_rows_are_those_that_the_means_were_drawn_with(monkeypatch):
+    draws = UserBootstrap(USERS)
+    expected = draws.intervals(VALUES)[0]
+    monkeypatch.setattr("models.retrieval.intervals._MAX_WEIGHTS", 3 * len(USERS))
+    weights = np.concatenate(list(draws.row_weights()))
+    assert weights.shape == (1000, len(USERS))
+    means = weights @ VALUES / weights.sum(axis=1, keepdims=True)
+    seen = np.quantile(means, [0.025, 0.975], axis=0).T
+    np.testing.assert_allclose(seen, expected, rtol=1e-9)
