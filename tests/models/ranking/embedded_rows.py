@@ -3,24 +3,27 @@
 import numpy as np
 
 
-def embed_rows(rows, space, table, numeric, projection):
+def embed_rows(rows, space, table, numeric, projection, features=None):
     """Returns [B, F, K]: the fields of rows of `ranker_contract.rows_of`, one by one.
 
     Args:
         rows: tensors by name.
         space: of the contract.
-        table: the tables of ids, laid one behind the other in the order of the query's
-            features, then the candidate's; the item's id and the seed read the history's.
+        table: the tables of ids, laid one behind the other in the order of `features`;
+            the item's id, the history and the seed read one, the first of them.
         numeric: a vector for each numeric feature, in the same order.
         projection: of the one feature that is a vector.
+        features: the F fields; None means the query's, then the candidate's.
     """
     num_rows = len(rows[space.user_id.name])
     query = [space.user_id, space.history, *space.user, *space.context]
-    features = [*query, space.item_id, *space.item]
+    features = features or [*query, space.item_id, *space.item]
+    of_items = (space.history_name, space.item_id.name, "context_seed_xf")
     start, numeric_row, next_row = {}, {}, 0
     for feature in features:
-        if feature.name in (space.item_id.name, "context_seed_xf"):
-            start[feature.name] = start[space.history_name]
+        shared = [start[name] for name in of_items if name in start]
+        if feature.name in of_items and shared:
+            start[feature.name] = shared[0]
             continue
         if feature.name in ("user_age_xf", "item_price_xf"):
             numeric_row[feature.name] = len(numeric_row)
