@@ -1,6 +1,7 @@
 """Reads ingested tf.Examples back as arrays, for the stages that judge a model."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,8 +11,9 @@ import tensorflow as tf
 from components.item_times import UNKNOWN
 from components.retrieval_log import TestLog
 from models.retrieval.evaluation import Interactions
-from schemas.features import HISTORY, ITEM_ID, LABEL, TIMESTAMP, USER_ID
+from schemas.features import HISTORY, ITEM_ID, LABEL, POSITION, TIMESTAMP, USER_ID
 
+NO_POSITION = -1
 _BATCH = 4096
 
 
@@ -22,12 +24,19 @@ class LabelledRows:
     Attributes:
         users, items: [n] bytes.
         labels: [n] float32.
-        serialized: [n] bytes, the tf.Examples.
+        timestamps: [n] int64, ms.
+        positions: [n] int64, where the item was shown; `NO_POSITION` where that is not
+            known.
+        history_lengths: [n] int64, items in the row's history.
+        serialized: [n] bytes, the tf.Examples; [0] where they were not asked for.
     """
 
     users: np.ndarray
     items: np.ndarray
     labels: np.ndarray
+    timestamps: np.ndarray
+    positions: np.ndarray
+    history_lengths: np.ndarray
     serialized: np.ndarray
 
 
@@ -48,21 +57,32 @@ def _batches(files: Sequence[str]) -> Iterator[np.ndarray]:
     yield from rows.batch(_BATCH).as_numpy_iterator()
 
 
-def read_labelled(uri: str, split: str) -> LabelledRows:
-    """Reads one split of the `impressions`."""
-    serialized = read_serialized(split_files(uri, split))
+def read_labelled(uri: str, *splits: str, with_serialized: bool = True) -> LabelledRows:
+    """Reads splits of the `impressions`, one after the other.
+
+    Args:
+        uri: of the Examples artifact.
+        *splits: which.
+        with_serialized: whether to keep the tf.Examples too, most of the memory.
+    """
     spec = {
         USER_ID: tf.io.FixedLenFeature([], tf.string),
         ITEM_ID: tf.io.FixedLenFeature([], tf.string),
         LABEL: tf.io.FixedLenFeature([], tf.float32),
+        TIMESTAMP: tf.io.FixedLenFeature([], tf.int64),
+        POSITION: tf.io.FixedLenFeature([], tf.int64, NO_POSITION),
+        HISTORY: tf.io.RaggedFeature(tf.string),
     }
-    columns = tf.io.parse_example(tf.constant(serialized, tf.string), spec)
-    return LabelledRows(
-        columns[USER_ID].numpy(),
-        columns[ITEM_ID].numpy(),
-        columns[LABEL].numpy(),
-        serialized,
-    )
+    files = [file for split in splits for file in split_files(uri, split)]
+    # A batch without a row, so that there is one: it gives the columns their types.
+    parts: list[list[np.ndarray]] = []
+    for serialized in itertools.chain([np.zeros(0, object)], _batches(files)):
+        row = tf.io.parse_example(tf.constant(serialized, tf.string), spec)
+        columns = [row[key] for key in spec if key != HISTORY]
+        columns.append(row[HISTORY].row_lengths())
+        kept = serialized if with_serialized else serialized[:0]
+        parts.append([*(column.numpy() for column in columns), kept])
+    return LabelledRows(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def read_test_log(

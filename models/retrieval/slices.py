@@ -34,7 +34,7 @@ def by_history_length(num_earlier: np.ndarray) -> Slicing:
     """Groups events by how many strictly earlier events their user has."""
     bounds = np.array(_HISTORY_BOUNDS)
     return Slicing(
-        _range_labels(bounds, whole=True),
+        range_labels(bounds, whole=True),
         np.searchsorted(bounds, num_earlier, side="right"),
     )
 
@@ -53,7 +53,7 @@ def by_item_age(
     came = np.where(items >= 0, item_times[np.maximum(items, 0)], -1)
     bounds = np.array(_AGE_BOUNDS_DAYS)
     groups = np.searchsorted(bounds * DAY_MS, timestamps - came, side="right")
-    return Slicing(_range_labels(bounds, whole=False), np.where(came >= 0, groups, -1))
+    return Slicing(range_labels(bounds, whole=False), np.where(came >= 0, groups, -1))
 
 
 def by_popularity(items: np.ndarray, train_counts: np.ndarray) -> Slicing:
@@ -78,7 +78,7 @@ def by_popularity(items: np.ndarray, train_counts: np.ndarray) -> Slicing:
     return Slicing(labels, groups)
 
 
-def _range_labels(bounds: np.ndarray, whole: bool) -> tuple[str, ...]:
+def range_labels(bounds: np.ndarray, whole: bool) -> tuple[str, ...]:
     """Returns a label for what lies below, between and above ascending bounds."""
     labels = [f"< {bounds[0]}" if bounds[0] > 1 or not whole else "0"]
     for low, high in itertools.pairwise(bounds):

@@ -67,18 +67,76 @@ def test_reading_goes_on_over_the_end_of_a_batch(examples, monkeypatch):
     assert len(read_serialized(split_files(str(examples), "train"))) == 3
 
 
-def test_labelled_rows_are_columns_of_equal_length(examples):
-    rows = read_labelled(str(examples), "eval")
-    assert rows.users.tolist() == [b"u"]
-    assert rows.items.tolist() == [b"b"]
-    assert rows.labels.tolist() == [1.0]
-    assert rows.serialized.tolist() == EVAL
+def labelled(user, item, time, position=None, **more) -> bytes:
+    out = tf.train.Example.FromString(row(user, item, time, **more))
+    if position is not None:
+        out.features.feature["position"].int64_list.value.append(position)
+    return out.SerializeToString(deterministic=True)
+
+
+SHOWN = [
+    labelled("v", "c", 5, position=0, history=["b", "a", "b"]),
+    labelled("w", "b", 6, label=1.0),
+]
+
+
+def check_labelled(read, root: Path) -> None:
+    """The checker: splits in the order asked for; a row can lack its position."""
+    write_split(root, "train", SHOWN, [])
+    write_split(root, "eval", EVAL, [])
+    rows = read(str(root), "eval", "train")
+    assert rows.users.tolist() == [b"u", b"v", b"w"]
+    assert rows.items.tolist() == [b"b", b"c", b"b"]
+    assert rows.labels.tolist() == [1.0, 0.0, 1.0]
+    assert rows.timestamps.tolist() == [4, 5, 6]
+    assert rows.positions.tolist() == [-1, 0, -1]
+    assert rows.history_lengths.tolist() == [1, 3, 0]
+    assert rows.serialized.tolist() == EVAL + SHOWN
+
+
+def _reordered(uri, *splits):
+    return read_labelled(uri, *sorted(splits, reverse=True))
+
+
+def _one_split(uri, *splits):
+    return read_labelled(uri, splits[0])
+
+
+def _without_serialized(uri, *splits):
+    return read_labelled(uri, *splits, with_serialized=False)
+
+
+def _no_position_is_first(uri, *splits):
+    rows = read_labelled(uri, *splits)
+    return dataclasses.replace(rows, positions=np.maximum(rows.positions, 0))
+
+
+def test_labelled_rows_are_columns_of_equal_length(tmp_path, monkeypatch):
+    (tmp_path / "whole").mkdir()
+    check_labelled(read_labelled, tmp_path / "whole")
+    monkeypatch.setattr("components.read_examples._BATCH", 1)
+    (tmp_path / "parts").mkdir()
+    check_labelled(read_labelled, tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    "wrong", [_reordered, _one_split, _without_serialized, _no_position_is_first]
+)
+def test_labelled_checker_rejects(wrong, tmp_path):
+    with pytest.raises(AssertionError):
+        check_labelled(wrong, tmp_path)
+
+
+def test_labelled_rows_can_do_without_their_examples(examples):
+    rows = read_labelled(str(examples), "train", "eval", with_serialized=False)
+    assert len(rows.users) == 4 and len(rows.serialized) == 0
 
 
 def test_split_without_a_labelled_row_is_empty_columns(tmp_path):
     write_split(tmp_path, "test", [])
     rows = read_labelled(str(tmp_path), "test")
-    assert len(rows.users) == len(rows.items) == len(rows.labels) == 0
+    for column in dataclasses.fields(rows):
+        assert len(getattr(rows, column.name)) == 0
 
 
 def check_log(read, uri: str) -> None:
