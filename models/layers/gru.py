@@ -37,17 +37,21 @@ class Gru(tf.keras.layers.Layer):
         self.units = units
         # Columns: reset, keep, candidate.
         self.kernel = self.add_weight(
-            "kernel", (input_dim, 3 * units), initializer="glorot_uniform"
+            f"{self.name}/kernel", (input_dim, 3 * units), initializer="glorot_uniform"
         )
         self.recurrent_gates = self.add_weight(
-            "recurrent_gates", (units, 2 * units), initializer="glorot_uniform"
+            f"{self.name}/recurrent_gates",
+            (units, 2 * units),
+            initializer="glorot_uniform",
         )
         self.recurrent_candidate = self.add_weight(
-            "recurrent_candidate", (units, units), initializer="orthogonal"
+            f"{self.name}/recurrent_candidate", (units, units), initializer="orthogonal"
         )
-        self.gate_bias = self.add_weight("gate_bias", (2 * units,), initializer="ones")
+        self.gate_bias = self.add_weight(
+            f"{self.name}/gate_bias", (2 * units,), initializer="ones"
+        )
         self.candidate_bias = self.add_weight(
-            "candidate_bias", (units,), initializer="zeros"
+            f"{self.name}/candidate_bias", (units,), initializer="zeros"
         )
 
     def step(self, inputs: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
