@@ -31,7 +31,7 @@ class HierarchicalMemory(tf.keras.layers.Layer):
 
     References:
         [1] Ren et al. Lifelong Sequential Modeling with Personalized Memorization for
-            User Response Prediction. SIGIR 2019. Section 4.2.
+            User Response Prediction. SIGIR 2019.
     """
 
     def __init__(

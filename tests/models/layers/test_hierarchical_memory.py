@@ -212,7 +212,7 @@ def test_both_forms_checker_rejects(wrong):
 
 def test_each_layer_moves_at_its_own_period_only():
     layer = randomised(HierarchicalMemory)
-    events, is_event = histories(lengths=(33,))
+    events, _ = histories(lengths=(33,))
     memory, step = layer.empty(1)
     for number in range(1, 34):
         before = memory
