@@ -62,15 +62,8 @@ class FM(Ranker):
     def logits(self, query: Embedded, candidates: Tensors, training: bool) -> tf.Tensor:
         """Returns [B, C]; in training the embedded fields are penalised."""
         candidate = self._embed_candidate(candidates)
-        if training and self.l2 > 0:
-            # Only the rows looked up: a penalty on the tables would touch all of them.
-            self.add_loss(
-                self.l2
-                * sum(
-                    tf.reduce_mean(tf.reduce_sum(tf.square(part), axis=[-2, -1]))
-                    for part in (*query, *candidate)
-                )
-            )
+        if training:
+            self.penalise(self.l2, *query, *candidate)
         vectors, weights = (part[:, tf.newaxis] for part in query)
         return self._joined((vectors, weights), candidate, training)
 

@@ -88,6 +88,19 @@ class Ranker(tf.keras.Model):
         rows = _named(candidates, self.space.candidate_names)
         return tf.cast(self.logits(state, rows, training=False), tf.float32)
 
+    def penalise(self, l2: float, *vectors: tf.Tensor) -> None:
+        """Adds the mean over rows of l2 * sum of squares to the loss.
+
+        Of what a batch looked up: a penalty on the tables would touch all of them.
+
+        Args:
+            l2: the penalty's weight; 0 adds nothing.
+            *vectors: [..., F, K] each, the fields' or the events' vectors of rows.
+        """
+        if l2 > 0:
+            of_rows = [tf.reduce_sum(tf.square(part), [-2, -1]) for part in vectors]
+            self.add_loss(l2 * sum(tf.reduce_mean(row) for row in of_rows))
+
 
 def _named(features: Tensors, names: list[str]) -> Tensors:
     missing = sorted(set(names) - set(features))

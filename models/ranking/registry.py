@@ -11,6 +11,7 @@ from models.ranking.settings import Model, RankingSettings
 _PLACES = {
     Model.DEEPFM: ("models.ranking.deepfm", "DeepFM"),
     Model.FM: ("models.ranking.fm", "FM"),
+    Model.DNN: ("models.ranking.dnn", "DNN"),
 }
 
 

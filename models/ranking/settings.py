@@ -5,6 +5,7 @@ import enum
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.ranking.deepfm_settings import DeepFMSettings
+from models.ranking.dnn_settings import DNNSettings
 from models.ranking.fm_settings import FMSettings
 
 
@@ -13,6 +14,7 @@ class Model(enum.Enum):
 
     DEEPFM = "deepfm"
     FM = "fm"
+    DNN = "dnn"
 
 
 class RankingSettings(BaseModel):
@@ -29,6 +31,10 @@ class RankingSettings(BaseModel):
     )
     fm: FMSettings = Field(
         default=FMSettings(), description="Size and regularisation of FM."
+    )
+    dnn: DNNSettings = Field(
+        default=DNNSettings(),
+        description="Sizes and regularisation of the network over summed histories.",
     )
     batch_size: int = Field(default=1024, ge=1, description="Rows a step.")
     max_epochs: int = Field(default=20, ge=1, description="Passes at most.")

@@ -48,3 +48,11 @@ def embed_rows(rows, space, table, numeric, projection, features=None):
             if ids:
                 vectors[row, field] = np.mean(found, 0)
     return vectors
+
+
+def random_weights(model, rows, seed=0):
+    """Gives every trainable weight of a model a random value; builds it on the rows."""
+    model(rows)
+    rng = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        variable.assign(0.3 * rng.normal(size=variable.shape))

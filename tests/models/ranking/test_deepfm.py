@@ -43,18 +43,19 @@ def check_forward(model_class):
         for name, layer in (
             ("vectors", model.vectors),
             ("first_order", model.first_order),
-            ("mlp", model.mlp),
+            ("mlp", model.dnn.mlp),
         )
     }
-    first = np.concatenate([model.query_dense.kernel, model.candidate_dense.kernel])
+    dnn = model.dnn
+    first = np.concatenate([dnn.query_dense.kernel, dnn.candidate_dense.kernel])
     expected = reference.deepfm_logits(
         embed_rows(rows, space, *weights["vectors"]),
         embed_rows(rows, space, *weights["first_order"])[..., 0],
         model.bias.numpy(),
         [
-            (first, model.dnn_bias.numpy()),
+            (first, dnn.bias.numpy()),
             tuple(weights["mlp"]),
-            (model.dnn_logit.kernel.numpy(), np.zeros(1)),
+            (dnn.out.kernel.numpy(), np.zeros(1)),
         ],
     )
     np.testing.assert_allclose(model(rows), expected, rtol=1e-4, atol=1e-5)

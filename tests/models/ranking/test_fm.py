@@ -80,5 +80,5 @@ def test_deepfm_without_its_network_is_an_fm():
         (fm.vectors, fm.first_order), (deep.vectors, deep.first_order), strict=True
     ):
         mine.set_weights(theirs.get_weights())
-    deep.dnn_logit.kernel.assign(0 * deep.dnn_logit.kernel)
+    deep.dnn.out.kernel.assign(0 * deep.dnn.out.kernel)
     np.testing.assert_allclose(fm(rows), deep(rows), rtol=1e-6)
