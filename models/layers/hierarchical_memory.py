@@ -37,7 +37,8 @@ class HierarchicalMemory(tf.keras.layers.Layer):
     def __init__(
         self, event_dim: int, units: int, periods: Sequence[int], **kwargs
     ) -> None:
-        super().__init__(**kwargs)
+        # What thousands of steps add up to is lost in a half-precision state.
+        super().__init__(**{"dtype": "float32", **kwargs})
         if not periods or min(periods) < 1:
             raise ValueError(
                 "`periods` should hold one number or more, each >= 1. "
@@ -47,7 +48,12 @@ class HierarchicalMemory(tf.keras.layers.Layer):
         self.units = units
         self.periods = tuple(periods)
         self.layers = [
-            Gru(units if place else event_dim, units, name=f"{self.name}/layer_{place}")
+            Gru(
+                units if place else event_dim,
+                units,
+                name=f"{self.name}/layer_{place}",
+                dtype=self.dtype,
+            )
             for place in range(len(self.periods))
         ]
 
@@ -141,7 +147,7 @@ def _every(
     if period % below == 0:
         ratio = period // below
         return states[ratio::ratio]
-    events = tf.range(period, num_events + 1, period)
+    events = period * tf.range(1, num_events // period + 1)
     return tf.gather(states, events // below)
 
 

@@ -12,6 +12,7 @@ _PLACES = {
     Model.DEEPFM: ("models.ranking.deepfm", "DeepFM"),
     Model.FM: ("models.ranking.fm", "FM"),
     Model.DNN: ("models.ranking.dnn", "DNN"),
+    Model.HPMN: ("models.ranking.hpmn", "HPMN"),
 }
 
 

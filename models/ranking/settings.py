@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.ranking.deepfm_settings import DeepFMSettings
 from models.ranking.dnn_settings import DNNSettings
 from models.ranking.fm_settings import FMSettings
+from models.ranking.hpmn_settings import HPMNSettings
 
 
 class Model(enum.Enum):
@@ -15,6 +16,7 @@ class Model(enum.Enum):
     DEEPFM = "deepfm"
     FM = "fm"
     DNN = "dnn"
+    HPMN = "hpmn"
 
 
 class RankingSettings(BaseModel):
@@ -35,6 +37,10 @@ class RankingSettings(BaseModel):
     dnn: DNNSettings = Field(
         default=DNNSettings(),
         description="Sizes and regularisation of the network over summed histories.",
+    )
+    hpmn: HPMNSettings = Field(
+        default=HPMNSettings(),
+        description="Sizes and regularisation of HPMN, which remembers whole lifetimes.",
     )
     batch_size: int = Field(default=1024, ge=1, description="Rows a step.")
     max_epochs: int = Field(default=20, ge=1, description="Passes at most.")

@@ -239,8 +239,9 @@ def test_gradients_of_both_forms_agree():
     assert not np.any(tf.boolean_mask(found[0][0], ~is_event))
 
 
-def test_short_histories_leave_upper_layers_empty():
-    layer = randomised(HierarchicalMemory)
+@pytest.mark.parametrize("periods", [DOUBLING, (2, 3, 5)])
+def test_short_histories_leave_upper_layers_empty(periods):
+    layer = randomised(HierarchicalMemory, periods)
 
     @tf.function(
         input_signature=[
@@ -254,8 +255,8 @@ def test_short_histories_leave_upper_layers_empty():
     for batch, length in ((0, 5), (3, 0), (2, 3)):
         is_event = tf.ones([batch, length], tf.bool)
         memory = memory_of(tf.ones([batch, length, DIM]), is_event)
-        assert memory.shape == (batch, len(DOUBLING), UNITS)
-        for place, period in enumerate(DOUBLING):
+        assert memory.shape == (batch, len(periods), UNITS)
+        for place, period in enumerate(periods):
             assert np.any(memory[:, place]) == (batch > 0 and length >= period)
 
 
