@@ -1,17 +1,9 @@
 """A GRU whose update gate is scaled by how much each event matters to a candidate."""
 
-import enum
-
 import tensorflow as tf
 
+from models.layers.options import AugruForm
 from models.layers.recurrent import RecurrentLayer, States, product, scan_events
-
-
-class AugruForm(enum.Enum):
-    """Two recurrences of one name; a is the attention to an event, in [0, 1]."""
-
-    PAPER = "paper"  # h = (1 - a u) h + a u c
-    CODE = "code"  # h = (1 - a) (1 - u) h + (1 - (1 - a) (1 - u)) c
 
 
 @tf.keras.utils.register_keras_serializable("tandem")

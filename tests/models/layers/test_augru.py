@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.layers.augru import Augru, AugruForm
+from models.layers.augru import Augru
+from models.layers.options import AugruForm
 from models.layers.target_attention import masked_softmax
 from tests import reference_sequence as reference
 from tests.models.layers import sequences
