@@ -86,7 +86,10 @@ class ItemIndex(Artifact):
 
 
 class Evaluation(Artifact):
-    """`metrics.json`: the figures of one evaluation, baselines and intervals included."""
+    """`metrics.json`: the figures of one evaluation, baselines and intervals included.
+
+    Of a ranker also `curves.json`: points of the ROC and calibration curves of each model.
+    """
 
     TYPE_NAME = "tandem.Evaluation"
 

@@ -1,171 +1,243 @@
-"""Is the ranking model good enough to be released?
+"""How good the ranking model is, beside what it must be better than.
 
-TFMA measures the model; this gate sets its figures beside baselines that need no
-training, and beside the last release's model, on the same test rows.
+Measures it, baselines that need no training and the last release's model on the same test
+rows. `components.ranking_gate` decides by these figures.
 """
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
-from sklearn.metrics import roc_auc_score
 
-from components.gate import Check, GateResult, at_most
-from models.retrieval.evaluation import bootstrap_interval
+from components.ranking_gate import RankingGateSettings
+from components.read_examples import NO_POSITION, LabelledRows
+from models.ranking.evaluation import (
+    GroupAuc,
+    Resampled,
+    calibration,
+    calibration_curve,
+    interval,
+    log_losses,
+    resample,
+    roc_curve,
+    user_auc,
+)
+from models.retrieval.intervals import UserBootstrap
+from models.retrieval.slices import Slicing
 
-_NUM_RESAMPLES = 200
 _PRIOR_STRENGTH = 10.0
-# TFMA takes AUC over a grid of thresholds; more than this is a difference in the rows or
-# in the model that was scored.
-_MAX_TFMA_DIFFERENCE = 0.005
+_WHOLE = ("auc", "gauc", "logloss", "calibration")
 
 
-class RankingGateSettings(BaseModel):
-    """When a ranking model is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    beat_baselines: bool = Field(
-        default=True,
-        description="AUC must exceed the constant's and popularity's, and log loss be "
-        "below the constant's.",
-    )
-    max_auc_drop: float = Field(
-        default=0.01,
-        ge=0,
-        description="How far AUC may fall below the last release's, absolutely.",
-    )
-    max_log_loss_rise: float = Field(
-        default=0.02,
-        ge=0,
-        description="How far log loss may rise above the last release's, absolutely.",
-    )
-
-
-def popularity_predictions(
-    train_items: np.ndarray, train_labels: np.ndarray, test_items: np.ndarray
+def mean_label_predictions(
+    train_keys: np.ndarray, train_labels: np.ndarray, test_keys: np.ndarray
 ) -> np.ndarray:
-    """Predicts each item's mean label in training, drawn towards the overall mean.
+    """Predicts each key's mean label in training, drawn towards the overall mean.
 
-    p[i] = (sum of i's labels + m * mean) / (number of i's labels + m),  m = 10
+    p[k] = (sum of k's labels + m * mean) / (number of k's labels + m),  m = 10
+
+    By item, this is popularity.
 
     Args:
-        train_items: [n] item ids.
+        train_keys: [n] ids of items, or anything else that rows share.
         train_labels: [n] in [0, 1].
-        test_items: [t] item ids; unknown ones get the mean.
+        test_keys: [t]; unknown ones get the mean.
 
     Returns:
         [t] predicted probabilities.
     """
-    items, item = np.unique(train_items, return_inverse=True)
+    keys, key = np.unique(train_keys, return_inverse=True)
     mean = float(np.mean(train_labels))
-    sums = np.bincount(item, weights=train_labels)
-    rates = (sums + _PRIOR_STRENGTH * mean) / (np.bincount(item) + _PRIOR_STRENGTH)
-    place = np.minimum(np.searchsorted(items, test_items), len(items) - 1)
-    return np.where(items[place] == test_items, rates[place], mean)
+    sums = np.bincount(key, weights=train_labels)
+    rates = (sums + _PRIOR_STRENGTH * mean) / (np.bincount(key) + _PRIOR_STRENGTH)
+    place = np.minimum(np.searchsorted(keys, test_keys), len(keys) - 1)
+    return np.where(keys[place] == test_keys, rates[place], mean)
 
 
-def binary_figures(
-    labels: np.ndarray, predictions: np.ndarray, users: np.ndarray
-) -> dict[str, float | list[float]]:
-    """Returns AUC, log loss and calibration, with intervals by resampling users.
+def baselines(seen: LabelledRows, test: LabelledRows) -> dict[str, np.ndarray]:
+    """Returns the predictions that any ranker should beat, [n] each.
+
+    `constant` is the mean label, `popularity` that of the item. `position`, where rows
+    have one, is that of the place on the page: what a log says by itself, and no ranker
+    can use when it serves.
 
     Args:
-        labels: [n] in [0, 1]; AUC takes those above 1/2 as positive.
-        predictions: [n] probabilities.
-        users: [n] whose rows they are.
+        seen: what may be learnt from, at least one row.
+        test: what is predicted.
+    """
+
+    def by(key: str) -> np.ndarray:
+        keys = getattr(seen, key), seen.labels, getattr(test, key)
+        return mean_label_predictions(*keys)
+
+    found = {
+        "constant": np.full(len(test.labels), seen.labels.mean(dtype=np.float64)),
+        "popularity": by("items"),
+    }
+    if (test.positions != NO_POSITION).any():
+        found["position"] = by("positions")
+    return found
+
+
+def evaluate_ranking(
+    test: LabelledRows,
+    predictions: dict[str, np.ndarray],
+    slicings: dict[str, Slicing],
+    settings: RankingGateSettings,
+) -> dict[str, dict]:
+    """Measures the models and the baselines on the same test rows.
+
+    Args:
+        test: the rows.
+        predictions: [n] probabilities by name; the first is the candidate.
+        slicings: of the rows.
+        settings: how often users are drawn.
 
     Returns:
-        auc, logloss, calibration (mean prediction / mean label), `auc_interval`,
-        `logloss_interval`. AUC is NaN where the rows hold one class only.
+        figures by name; each holds auc, gauc (see `evaluation.UserAuc`), logloss and
+        calibration (mean prediction / mean label), each with `<name>_interval`;
+        `rows_without_prediction`, where a prediction is NaN, and then all figures are;
+        and, where there is none, `slices`, see `_slice_figures`. Under "test": the numbers of rows, of users, of rows with a position and of rows
+        that gauc counts, and the share of positive rows; under "gain": intervals of the
+        paired difference of auc and of logloss to each other model. Without a test row,
+        "test" alone.
     """
-    clipped = np.clip(predictions, 1e-7, 1 - 1e-7)
-    losses = -(labels * np.log(clipped) + (1 - labels) * np.log1p(-clipped))
-    is_positive = labels > 0.5
+    nothing = np.zeros(len(test.labels))
+    counted = user_auc(test.labels, nothing, test.users).counts
+    figures: dict[str, dict] = {
+        "test": {
+            "rows": len(test.labels),
+            "users": len(np.unique(test.users)),
+            "rows_with_position": int((test.positions != NO_POSITION).sum()),
+            "rows_of_gauc": int(counted.sum()),
+        }
+    }
+    if not len(test.labels):
+        return figures
+    figures["test"]["positive_share"] = float(test.labels.mean())
+    draws = UserBootstrap(test.users, settings.seed, settings.num_resamples)
+    resampled: dict[str, Resampled] = {}
+    for name, values in predictions.items():
+        values = values.astype(np.float64)
+        unknown = int(np.isnan(values).sum())
+        if unknown:
+            figures[name] = dict.fromkeys(_WHOLE, np.nan)
+        else:
+            figures[name], resampled[name] = _model_figures(
+                test, values, slicings, draws
+            )
+        figures[name]["rows_without_prediction"] = unknown
+    figures["gain"] = _gains(resampled, next(iter(predictions)))
+    return figures
+
+
+def _gains(resampled: dict[str, Resampled], model: str) -> dict[str, dict]:
+    """Returns {other model: {figure: interval of the difference to it}}."""
+    if model not in resampled:
+        return {}
+    own = resampled[model]
     return {
-        "auc": _auc(is_positive, predictions),
-        "auc_interval": list(_auc_interval(is_positive, predictions, users)),
-        "logloss": float(losses.mean()),
-        "logloss_interval": list(bootstrap_interval(losses, users)),
-        "calibration": float(predictions.mean() / labels.mean())
-        if labels.any()
-        else np.nan,
+        name: {
+            "auc": interval(own.auc - other.auc),
+            "logloss": interval(own.logloss - other.logloss),
+        }
+        for name, other in resampled.items()
+        if name != model
     }
 
 
-def _auc(is_positive: np.ndarray, predictions: np.ndarray, weights=None) -> float:
-    if is_positive.all() or not is_positive.any():
-        return float("nan")
-    return float(roc_auc_score(is_positive, predictions, sample_weight=weights))
+def _model_figures(
+    test: LabelledRows,
+    predictions: np.ndarray,
+    slicings: dict[str, Slicing],
+    draws: UserBootstrap,
+) -> tuple[dict, Resampled]:
+    labels = test.labels.astype(np.float64)
+    losses = log_losses(labels, predictions)
+    groups = {
+        name: (slicing.groups, len(slicing.labels))
+        for name, slicing in slicings.items()
+    }
+    resampled = resample(labels, predictions, test.users, draws, groups)
+    whole = {
+        "auc": float(GroupAuc(labels, predictions)()[0]),
+        "gauc": user_auc(labels, predictions, test.users).mean,
+        "logloss": float(losses.mean()),
+        "calibration": calibration(labels, predictions),
+    }
+    intervals = {
+        f"{name}_interval": interval(getattr(resampled, name)) for name in whole
+    }
+    slices = {
+        name: _slice_figures(
+            labels, predictions, losses, slicing, resampled.sliced[name]
+        )
+        for name, slicing in slicings.items()
+    }
+    return {**whole, **intervals, "slices": slices}, resampled
 
 
-def _auc_interval(
-    is_positive: np.ndarray, predictions: np.ndarray, users: np.ndarray, seed: int = 0
-) -> tuple[float, float]:
-    _, user = np.unique(users, return_inverse=True)
-    num_users = user.max() + 1
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(
-        num_users, np.full(num_users, 1 / num_users), _NUM_RESAMPLES
-    )
-    values = []
-    for draw in draws:
-        weights = draw[user]
-        kept = weights > 0
-        values.append(_auc(is_positive[kept], predictions[kept], weights[kept]))
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return float(low), float(high)
+def _slice_figures(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    losses: np.ndarray,
+    slicing: Slicing,
+    resampled_auc: np.ndarray,
+) -> dict[str, dict]:
+    """Returns {label: {"rows", "auc", "auc_interval", "logloss", "calibration"}}.
+
+    Labels without a row are left out; of rows of one class, auc is NaN.
+    """
+    num_groups = len(slicing.labels)
+    auc = GroupAuc(labels, predictions, slicing.groups, num_groups)()
+    figures = {}
+    for group, label in enumerate(slicing.labels):
+        inside = slicing.groups == group
+        if inside.any():
+            figures[label] = {
+                "rows": int(inside.sum()),
+                "auc": float(auc[group]),
+                "auc_interval": interval(resampled_auc[:, group]),
+                "logloss": float(losses[inside].mean()),
+                "calibration": calibration(labels[inside], predictions[inside]),
+            }
+    return figures
 
 
-def judge_ranking(
-    figures: dict[str, dict], settings: RankingGateSettings, model: str, last: str
-) -> GateResult:
-    """Decides whether the ranking model may be released.
+def curves_of(
+    test: LabelledRows,
+    predictions: dict[str, np.ndarray],
+    settings: RankingGateSettings,
+) -> dict[str, dict]:
+    """Returns what the models' plots show.
 
     Args:
-        figures: by model: `model`, `constant`, `popularity` and, where there was a
-            release, `last`; each holds `auc` and `logloss`. `tfma` holds TFMA's `auc`.
-        settings: the thresholds.
-        model: name of the candidate.
-        last: name of the last release's model.
+        test: the rows.
+        predictions: [n] probabilities by name.
+        settings: how often users are drawn.
+
+    Returns:
+        By name `roc`, see `evaluation.roc_curve`, and `calibration`, see
+        `evaluation.calibration_curve`. Models with a prediction that is NaN, and logs
+        without a test row, have none.
     """
-    own = figures[model]
-    difference = abs(own["auc"] - figures["tfma"]["auc"])
-    checks = [at_most("difference to TFMA's auc", difference, _MAX_TFMA_DIFFERENCE)]
-    if settings.beat_baselines:
-        for baseline in ("constant", "popularity"):
-            bound = figures[baseline]["auc"]
-            checks.append(
-                Check(
-                    f"auc against {baseline}",
-                    own["auc"] > bound,
-                    f"{own['auc']:.4f}",
-                    f"> {bound:.4f}",
-                )
-            )
-        bound = figures["constant"]["logloss"]
-        checks.append(
-            Check(
-                "logloss against constant",
-                own["logloss"] < bound,
-                f"{own['logloss']:.4f}",
-                f"< {bound:.4f}",
-            )
-        )
-    if last in figures:
-        before = figures[last]
-        low = before["auc"] - settings.max_auc_drop
-        high = before["logloss"] + settings.max_log_loss_rise
-        checks += [
-            Check(
-                "auc against the last release",
-                own["auc"] >= low,
-                f"{own['auc']:.4f}",
-                f">= {low:.4f}",
-            ),
-            Check(
-                "logloss against the last release",
-                own["logloss"] <= high,
-                f"{own['logloss']:.4f}",
-                f"<= {high:.4f}",
-            ),
-        ]
-    return GateResult("ranking", tuple(checks))
+    if not len(test.labels):
+        return {}
+    labels = test.labels.astype(np.float64)
+    draws = UserBootstrap(test.users, settings.seed, settings.num_resamples)
+    return {
+        name: {
+            "roc": roc_curve(labels, values).tolist(),
+            "calibration": calibration_curve(labels, values.astype(float), draws),
+        }
+        for name, values in predictions.items()
+        if not np.isnan(values).any()
+    }
+
+
+def without_nan(figures: dict) -> dict:
+    """Returns the figures that are known, as JSON can hold them."""
+    known = {}
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            known[name] = without_nan(value)
+        elif not any(one != one for one in (value if type(value) is list else [value])):
+            known[name] = value
+    return known

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tfx.dsl.component.experimental.annotations import (
@@ -15,23 +16,42 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.artifacts import Evaluation, GateReport, Release
+from components.artifacts import Catalog, Evaluation, GateReport, Release
 from components.build_index import run_in_batches
+from components.catalog_files import ITEMS_TABLE
 from components.evaluate_ranking import (
-    RankingGateSettings,
-    binary_figures,
-    judge_ranking,
-    popularity_predictions,
+    baselines,
+    curves_of,
+    evaluate_ranking,
+    without_nan,
 )
 from components.gate_file import publish_gate
-from components.read_examples import read_labelled
+from components.item_times import times_of
+from components.ranking_gate import (
+    DEFAULT_PUBLISH_TIME,
+    RankingGateSettings,
+    judge_ranking,
+)
+from components.ranking_slices import slicings_of, times_of_items
+from components.read_examples import LabelledRows, read_labelled
+from components.tfma_slices import NOT_KNOWN, SLICE_KEYS
+from models.retrieval.slices import Slicing
+from schemas.features import ITEM_ID
 
 LAST_RELEASE = "last_release"
+# TFMA's names of figures, by ours.
+_TFMA_FIGURES = {
+    "rows": "examplecount",
+    "auc": "auc",
+    "logloss": "binarycrossentropy",
+    "calibration": "calibration",
+}
 
 
 @component
 def EvaluateRanking(
     impressions: InputArtifact[standard_artifacts.Examples],
+    catalog: InputArtifact[Catalog],
     model: InputArtifact[standard_artifacts.Model],
     tfma_evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     evaluation: OutputArtifact[Evaluation],
@@ -44,9 +64,10 @@ def EvaluateRanking(
 
     Args:
         impressions: all splits; the baselines learn from train and eval.
+        catalog: every item.
         model: the ranking model.
         tfma_evaluation: of the Evaluator, on the same rows.
-        evaluation: receives `metrics.json`.
+        evaluation: receives `metrics.json` and `curves.json`.
         report: receives the gate's answer.
         settings_json: a `RankingGateSettings`.
         model_name: the ranker's name in the figures.
@@ -54,42 +75,65 @@ def EvaluateRanking(
     """
     settings = RankingGateSettings.model_validate_json(settings_json)
     test = read_labelled(impressions.uri, "test")
-    seen = [read_labelled(impressions.uri, split) for split in ("train", "eval")]
-    items = np.concatenate([rows.items for rows in seen])
-    labels = np.concatenate([rows.labels for rows in seen])
+    seen = read_labelled(impressions.uri, "train", "eval", with_serialized=False)
 
     def predict(model_dir: str) -> np.ndarray:
         rank = tf.saved_model.load(model_dir).signatures["serving_default"]
         return run_in_batches(rank, test.serialized, "scores")
 
-    predictions = {
-        model_name: predict(path_utils.serving_model_path(model.uri)),
-        "constant": np.full(len(test.labels), labels.mean()),
-        "popularity": popularity_predictions(items, labels, test.items),
-    }
-    if last_release is not None:
-        predictions[LAST_RELEASE] = predict(str(Path(last_release.uri) / "ranking"))
-    figures = {
-        name: binary_figures(test.labels, values, test.users)
-        for name, values in predictions.items()
-    }
+    predictions = {}
+    if len(test.labels):
+        predictions[model_name] = predict(path_utils.serving_model_path(model.uri))
+        predictions |= baselines(seen, test)
+        if last_release is not None:
+            predictions[LAST_RELEASE] = predict(str(Path(last_release.uri) / "ranking"))
+    slicings = _slicings(catalog.uri, seen, test, settings)
+    figures = evaluate_ranking(test, predictions, slicings, settings)
     figures["tfma"] = tfma_figures(tfma_evaluation.uri)
-    figures["test"] = {
-        "rows": len(test.labels),
-        "positive_share": float(test.labels.mean()),
-    }
-    (Path(evaluation.uri) / "metrics.json").write_text(json.dumps(figures, indent=2))
+    curves = curves_of(test, predictions, settings)
+    for name, content in (("metrics", without_nan(figures)), ("curves", curves)):
+        text = json.dumps(content, indent=2, allow_nan=False)
+        (Path(evaluation.uri) / f"{name}.json").write_text(text)
     publish_gate(judge_ranking(figures, settings, model_name, LAST_RELEASE), report)
 
 
-def tfma_figures(uri: str) -> dict[str, float]:
-    """Returns the overall metrics that TFMA's Evaluator wrote."""
-    result = tfma.load_eval_result(uri)
-    overall = next(
-        metrics for slice_key, metrics in result.slicing_metrics if not slice_key
+def _slicings(
+    catalog_uri: str,
+    seen: LabelledRows,
+    test: LabelledRows,
+    settings: RankingGateSettings,
+) -> dict[str, Slicing]:
+    items = pq.read_table(Path(catalog_uri) / ITEMS_TABLE)
+    times = times_of(
+        items,
+        "gates.ranking.publish_time_column",
+        settings.publish_time_column,
+        DEFAULT_PUBLISH_TIME,
     )
-    return {
-        name: float(value["doubleValue"])
-        for name, value in overall[""][""].items()
-        if "doubleValue" in value
-    }
+    ids = (item.encode() for item in items.column(ITEM_ID).to_pylist())
+    published = dict(zip(ids, times.tolist(), strict=True))
+    return slicings_of(test, times_of_items(test.items, published, seen, test))
+
+
+def tfma_figures(uri: str) -> dict:
+    """Returns what TFMA's Evaluator wrote: rows, auc, logloss and calibration.
+
+    Figures of all rows, and under `slices` the same by slicing and label; a figure that
+    TFMA does not have is NaN.
+    """
+    whole = dict.fromkeys(_TFMA_FIGURES, np.nan)
+    slices: dict[str, dict] = {}
+    name_of = {key: name for name, key in SLICE_KEYS.items()}
+    for slice_key, metrics in tfma.load_eval_result(uri).slicing_metrics:
+        values = metrics[""][""]
+        row = {
+            name: float(values.get(key, {}).get("doubleValue", np.nan))
+            for name, key in _TFMA_FIGURES.items()
+        }
+        if not slice_key:
+            whole = row
+            continue
+        [(feature, label)] = slice_key
+        if label != NOT_KNOWN:
+            slices.setdefault(name_of[feature], {})[label] = row
+    return {**whole, "slices": slices}

@@ -10,10 +10,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.candidate_selection_settings import CandidateSettings
-from components.evaluate_ranking import RankingGateSettings
 from components.evaluate_retrieval import RetrievalGateSettings
 from components.ingestion.settings import DataSettings
 from components.push_settings import PushSettings
+from components.ranking_gate import RankingGateSettings
 from components.record_release_settings import ExportGateSettings
 from components.validate_examples_settings import ValidationSettings
 from components.validate_serving import ServingValidationSettings

@@ -10,17 +10,12 @@ from rich.table import Table
 
 from components.gate import GateResult
 from components.validate_examples_settings import DATA_GATE
-from pipeline.display_retrieval import (
-    figures_table,
-    show_candidates,
-    show_retrieval,
-)
+from pipeline.display_ranking import show_ranking
+from pipeline.display_retrieval import show_candidates, show_retrieval
 from pipeline.layout import Layout
 
 _ACCOUNT = {"read": "", "accepted": "= ", "duplicates": "+ ", "dead_letters": "+ "}
 _SPANS_SHOWN = 7
-_RANKING_FIGURES = ("auc", "logloss")
-_RANKING_MODELS = ("deepfm", "popularity", "constant", "last_release")
 
 
 class StageProgress:
@@ -53,14 +48,7 @@ def show_figures(console: Console, figures: dict) -> None:
     if "retrieval" in figures:
         show_retrieval(console, figures["retrieval"])
     if "ranking" in figures:
-        console.print(
-            figures_table(
-                f"Ranking: {figures['ranking']['test']['rows']:,} test rows (95 % intervals)",
-                figures["ranking"],
-                _RANKING_MODELS,
-                _RANKING_FIGURES,
-            )
-        )
+        show_ranking(console, figures["ranking"])
     if "serving" in figures:
         serving = figures["serving"]
         console.print(

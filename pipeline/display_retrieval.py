@@ -121,6 +121,8 @@ def _longest(figures: dict, models: tuple) -> int:
 
 
 def _with_interval(row: dict, column: str) -> str:
+    if column not in row:
+        return ""  # not known: AUC, say, where all labels are alike
     text = f"{row[column]:.3f}"
     if interval := row.get(f"{column}_interval"):
         text += f" [dim]({interval[0]:.3f} to {interval[1]:.3f})[/dim]"

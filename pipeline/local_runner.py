@@ -22,7 +22,7 @@ from pipeline.config import TandemConfig
 from pipeline.last_release import LastReleaseStrategy
 from pipeline.layout import Layout
 from pipeline.library_log import library_log
-from pipeline.pipeline import RANKER, Surroundings, create_pipeline
+from pipeline.pipeline import Surroundings, create_pipeline
 from pipeline.report import collect_figures, copy_data_report, read_gates
 from pipeline.root_config import with_absolute_paths, with_replayed
 from pipeline.run_state import StageRun, read_run
@@ -122,7 +122,7 @@ def run_pipeline(
     with library_log(layout.log):
         _Runner(run_id, on_stage, until).run(pipeline)
     stages = read_run(str(layout.metadata), run_id)
-    figures = collect_figures(stages, RANKER)
+    figures = collect_figures(stages, config.ranking.model.value)
     figures["run"] = {
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_gib": peak_memory_gib(),

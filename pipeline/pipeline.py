@@ -5,10 +5,8 @@ gate's report is blessed, so a refusal is recorded, with its reason, as an artif
 """
 
 import dataclasses
-import json
 from typing import Any
 
-import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 
@@ -29,9 +27,7 @@ from components.validate_examples_component import ValidateExamples
 from components.validate_serving_component import ValidateServing
 from pipeline.config import TandemConfig
 from pipeline.last_release import BaseReleaseStrategy
-from schemas.features import LABEL
-
-RANKER = "deepfm"
+from pipeline.ranking_eval import ranking_eval_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,17 +193,15 @@ def _model_stages(
     surroundings: Surroundings,
 ) -> list[BaseNode]:
     """Returns the stages from the transform graph to the pushed release."""
-    interactions, impressions, catalog = (
-        ingest.outputs[name] for name in ("interactions", "impressions", "catalog")
+    interactions, catalog = (
+        ingest.outputs[name] for name in ("interactions", "catalog")
     )
     to_retrieval_gate = _retrieval_stages(
         config, ingest, learning, schema, last_release, surroundings
     )
     selection, retrieval, index, retrieval_gate = to_retrieval_gate
     candidates = selection.outputs["candidates"]
-    to_ranking_gate = _ranking_stages(
-        config, impressions, learning, schema, last_release
-    )
+    to_ranking_gate = _ranking_stages(config, ingest, learning, schema, last_release)
     ranking, _, ranking_gate = to_ranking_gate
     export = ExportRecommender(
         interactions=interactions,
@@ -248,12 +242,13 @@ def _model_stages(
 
 def _ranking_stages(
     config: TandemConfig,
-    impressions: tfx.types.BaseChannel,
+    ingest: BaseNode,
     learning: Learning,
     schema: BaseNode,
     last_release: BaseNode,
 ) -> tuple[BaseNode, BaseNode, BaseNode]:
     """Returns the stages from the labelled rows to the ranking gate."""
+    impressions = ingest.outputs["impressions"]
     ranking = _trainer(
         "ranking",
         config,
@@ -266,13 +261,15 @@ def _ranking_stages(
         example_splits=["test"],
         model=ranking.outputs["model"],
         eval_config=ranking_eval_config(),
+        module_path="components.tfma_slices",
     )
     ranking_gate = EvaluateRanking(
         impressions=impressions,
+        catalog=ingest.outputs["catalog"],
         model=ranking.outputs["model"],
         tfma_evaluation=evaluator.outputs["evaluation"],
         settings_json=config.gates.ranking.model_dump_json(),
-        model_name=RANKER,
+        model_name=config.ranking.model.value,
         last_release=last_release.outputs["release"],
     )
     return ranking, evaluator, ranking_gate
@@ -347,32 +344,6 @@ def _trainer(
         },
         **channels,
     ).with_id(f"Trainer.{name}")
-
-
-def ranking_eval_config() -> tfma.EvalConfig:
-    """Returns what TFMA measures of a ranker."""
-    metrics = ("AUC", "BinaryCrossentropy", "Calibration", "ExampleCount")
-    return tfma.EvalConfig(
-        model_specs=[
-            tfma.ModelSpec(
-                signature_name="serving_default",
-                label_key=LABEL,
-                prediction_key="scores",
-            )
-        ],
-        slicing_specs=[tfma.SlicingSpec()],
-        metrics_specs=[
-            tfma.MetricsSpec(
-                metrics=[
-                    tfma.MetricConfig(
-                        class_name=name,
-                        config=json.dumps({"name": name.lower()}),
-                    )
-                    for name in metrics
-                ]
-            )
-        ],
-    )
 
 
 def _export_settings(config: TandemConfig) -> ExportSettings:

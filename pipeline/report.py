@@ -67,7 +67,7 @@ def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
         figures["retrieval"] = _metrics(stages["EvaluateRetrieval"])
     if "EvaluateRanking" in stages:
         ranking = _metrics(stages["EvaluateRanking"])
-        figures["ranking"] = ranking | ranking[ranker]
+        figures["ranking"] = ranking | ranking.get(ranker, {})
     if "ExportRecommender" in stages:
         export = _metrics(stages["ExportRecommender"])
         figures["index"] = {"recall@100": export["recall@100"]}

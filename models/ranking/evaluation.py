@@ -1,8 +1,8 @@
 """How good a ranker's probabilities are: in order, in size, for each user, on a plot.
 
 Pure NumPy; whoever has probabilities can be measured: a ranker, a baseline, another
-library's model. A row's label counts as positive above 1/2 where order is measured, and
-as it is where probabilities are.
+library's model. Labels are in [0, 1]. Where order is measured, a row with the label y is y
+of a positive and 1 - y of a negative one, as TFMA has it; hard labels are the usual case.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ class GroupAuc:
     so a resample costs one pass over them.
 
     Args:
-        is_positive: [n] bool.
+        labels: [n] in [0, 1], or bool.
         predictions: [n] float, larger for what is likelier.
         groups: [n] int, the group of each row, -1 for none; without, all are group 0.
         num_groups: G.
@@ -32,7 +32,7 @@ class GroupAuc:
 
     def __init__(
         self,
-        is_positive: np.ndarray,
+        labels: np.ndarray,
         predictions: np.ndarray,
         groups: np.ndarray | None = None,
         num_groups: int = 1,
@@ -42,7 +42,7 @@ class GroupAuc:
         order = np.lexsort((predictions, groups))
         self._order = order[np.searchsorted(groups[order], 0) :]
         group, score = groups[self._order], predictions[self._order]
-        self._is_positive = is_positive[self._order].astype(np.float64)
+        self._labels = labels[self._order].astype(np.float64)
         begins = np.ones(len(group), bool)  # of rows that tie
         begins[1:] = (group[1:] != group[:-1]) | (score[1:] != score[:-1])
         self._ties = np.flatnonzero(begins)
@@ -69,7 +69,7 @@ class GroupAuc:
         if not len(self._order):
             return auc
         negative = np.take(weights, self._order, axis=1)
-        positive = negative * self._is_positive
+        positive = negative * self._labels
         negative -= positive
         if len(self._ties) < len(self._order):
             positive = np.add.reduceat(positive, self._ties, axis=1)
@@ -120,22 +120,20 @@ class UserAuc:
         return float(self.of_row[self.counts].mean()) if self.counts.any() else np.nan
 
 
-def user_auc(
-    is_positive: np.ndarray, predictions: np.ndarray, users: np.ndarray
-) -> UserAuc:
+def user_auc(labels: np.ndarray, predictions: np.ndarray, users: np.ndarray) -> UserAuc:
     """Measures the order of each user's own rows.
 
     Args:
-        is_positive: [n] bool.
+        labels: [n] in [0, 1], or bool.
         predictions: [n] float; where one is NaN, its user's AUC is too, and so is the
             mean: what cannot be ordered must not be passed over.
         users: [n] whose rows they are.
     """
     distinct, user = np.unique(users, return_inverse=True)
     num_users = len(distinct)
-    positives = np.bincount(user, weights=is_positive, minlength=num_users)
+    positives = np.bincount(user, weights=labels, minlength=num_users)
     has_both = (positives > 0) & (positives < np.bincount(user, minlength=num_users))
-    of_user = GroupAuc(is_positive, predictions, user, num_users)()
+    of_user = GroupAuc(labels, predictions, user, num_users)()
     return UserAuc(np.where(has_both, of_user, 0.0)[user], has_both[user])
 
 
@@ -151,14 +149,14 @@ def calibration(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def roc_curve(
-    is_positive: np.ndarray, predictions: np.ndarray, num_points: int = 101
+    labels: np.ndarray, predictions: np.ndarray, num_points: int = 101
 ) -> np.ndarray:
     """Returns points of the ROC curve, evenly spaced along it.
 
     Rows that tie are one straight stretch, so that the area below is the AUC.
 
     Args:
-        is_positive: [n] bool.
+        labels: [n] in [0, 1], or bool.
         predictions: [n] float without NaN.
         num_points: how many, both ends included.
 
@@ -166,12 +164,13 @@ def roc_curve(
         [num_points, 2] false positive rate and true positive rate, both from 0 to 1; no
         points where the rows are of one class.
     """
-    if is_positive.all() or not is_positive.any():
+    positives = labels.sum(dtype=np.float64)
+    if positives in (0, len(labels)):
         return np.zeros([0, 2])
     order = np.argsort(-predictions, kind="stable")
     score = predictions[order]
     ends = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
-    true = np.cumsum(is_positive[order])[ends]
+    true = np.cumsum(labels[order], dtype=np.float64)[ends]
     false = ends + 1 - true
     corners = np.zeros([len(ends) + 1, 2])
     corners[1:] = np.stack([false / false[-1], true / true[-1]], axis=1)
@@ -251,11 +250,10 @@ def resample(
         draws: of the same users.
         slicings: by name, the group of each row (-1 for none) and the number of groups.
     """
-    is_positive = labels > 0.5
-    by_user = user_auc(is_positive, predictions, users)
-    in_all = GroupAuc(is_positive, predictions)
+    by_user = user_auc(labels, predictions, users)
+    in_all = GroupAuc(labels, predictions)
     in_groups = {
-        name: GroupAuc(is_positive, predictions, groups, num_groups)
+        name: GroupAuc(labels, predictions, groups, num_groups)
         for name, (groups, num_groups) in slicings.items()
     }
     columns = np.stack(

@@ -268,6 +268,26 @@ def test_evaluator_measures_the_test_split_of_the_labelled_rows(nodes):
     assert "scores" in parameters["eval_config"].field_value.string_value
 
 
+def test_evaluator_slices_by_what_its_extractors_add(nodes):
+    from components.tfma_slices import SLICE_KEYS
+
+    parameters = nodes["Evaluator"].parameters.parameters
+    module = parameters["module_path"].field_value.string_value
+    assert module == "components.tfma_slices"
+    assert not parameters["module_file"].field_value.string_value
+    config = parameters["eval_config"].field_value.string_value
+    for key in SLICE_KEYS.values():
+        assert f'"{key}"' in config
+    for plot in ("CalibrationPlot", "ConfusionMatrixPlot"):
+        assert plot in config
+
+
+def test_ranker_is_named_as_the_config_names_it(tmp_path):
+    nodes = compiled_nodes(make_pipeline(tmp_path, ["ranking.model=fm"]))
+    name = nodes["EvaluateRanking"].parameters.parameters["model_name"]
+    assert name.field_value.string_value == "fm"
+
+
 @pytest.fixture(scope="module")
 def continued(tmp_path_factory) -> dict:
     root = tmp_path_factory.mktemp("continued")

@@ -5,14 +5,18 @@ import math
 
 
 def auc(labels, predictions, weights=None) -> float:
-    """Returns the weighed share of (positive, negative) pairs in order, ties by half."""
+    """Returns the weighed share of (positive, negative) pairs in order, ties by half.
+
+    A row is `label` of a positive one and 1 - `label` of a negative one.
+    """
     rows = range(len(labels))
     weights = [1.0] * len(labels) if weights is None else weights
-    positives = [row for row in rows if labels[row] > 0.5]
-    negatives = [row for row in rows if labels[row] <= 0.5]
+    labels = [float(label) for label in labels]
+    positives = [(row, weights[row] * labels[row]) for row in rows]
+    negatives = [(row, weights[row] * (1 - labels[row])) for row in rows]
     won = total = 0.0
-    for one, other in itertools.product(positives, negatives):
-        pair = weights[one] * weights[other]
+    for (one, is_one), (other, is_other) in itertools.product(positives, negatives):
+        pair = is_one * is_other
         total += pair
         if predictions[one] > predictions[other]:
             won += pair

@@ -112,6 +112,34 @@ def test_auc_is_unknown_without_rows_with_one_class_and_with_a_nan():
     )
 
 
+def check_soft_labels(make) -> None:
+    """A row between the classes is part of both; its halves tie with each other."""
+    labels = np.array([1.0, 0.5, 0.0])
+    # Of 1.5 x 1.5 of pairs: 1 x (1/2 + 1), and 1/2 x (1 + 1/2 x 1/2).
+    auc = make(labels, np.array([0.9, 0.5, 0.1]), np.zeros(3, int), 1)()
+    assert auc[0] == pytest.approx((1.5 + 0.5 * 1.25) / 2.25, rel=1e-12)
+    soft = np.random.default_rng(3).choice([0.0, 0.25, 0.5, 1.0], size=300)
+    auc = make(soft, PREDICTIONS, np.zeros(300, int), 1)()
+    assert auc[0] == pytest.approx(reference.auc(soft, PREDICTIONS), abs=1e-12)
+
+
+def test_auc_of_soft_labels_counts_rows_in_part():
+    check_soft_labels(GroupAuc)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda labels, *rest: GroupAuc(labels > 0.5, *rest),
+        lambda labels, *rest: GroupAuc(labels > 0, *rest),
+    ],
+    ids=["above a half", "above 0"],
+)
+def test_soft_label_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_soft_labels(wrong)
+
+
 def check_user_auc(gauc) -> None:
     """By hand: four rows in order, two that tie, and a user who likes everything."""
     labels = np.array([1, 1, 0, 0, 1, 0, 1, 1], bool)
