@@ -13,6 +13,12 @@ _PLACES = {
     Model.FM: ("models.ranking.fm", "FM"),
     Model.DNN: ("models.ranking.dnn", "DNN"),
     Model.HPMN: ("models.ranking.hpmn", "HPMN"),
+    Model.GRU4REC: ("models.ranking.gru4rec", "GRU4Rec"),
+    Model.LSTM: ("models.ranking.lstm", "LSTM"),
+    Model.CASER: ("models.ranking.caser", "Caser"),
+    Model.DIEN: ("models.ranking.dien", "DIEN"),
+    Model.RUM: ("models.ranking.rum", "RUM"),
+    Model.SHAN: ("models.ranking.shan", "SHAN"),
 }
 
 

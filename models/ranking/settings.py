@@ -4,10 +4,16 @@ import enum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.ranking.caser_settings import CaserSettings
 from models.ranking.deepfm_settings import DeepFMSettings
+from models.ranking.dien_settings import DIENSettings
 from models.ranking.dnn_settings import DNNSettings
 from models.ranking.fm_settings import FMSettings
+from models.ranking.gru4rec_settings import GRU4RecSettings
 from models.ranking.hpmn_settings import HPMNSettings
+from models.ranking.lstm_settings import LSTMSettings
+from models.ranking.rum_settings import RUMSettings
+from models.ranking.shan_settings import SHANSettings
 
 
 class Model(enum.Enum):
@@ -17,6 +23,12 @@ class Model(enum.Enum):
     FM = "fm"
     DNN = "dnn"
     HPMN = "hpmn"
+    GRU4REC = "gru4rec"
+    LSTM = "lstm"
+    CASER = "caser"
+    DIEN = "dien"
+    RUM = "rum"
+    SHAN = "shan"
 
 
 class RankingSettings(BaseModel):
@@ -41,6 +53,29 @@ class RankingSettings(BaseModel):
     hpmn: HPMNSettings = Field(
         default=HPMNSettings(),
         description="Sizes and regularisation of HPMN, which remembers whole lifetimes.",
+    )
+    gru4rec: GRU4RecSettings = Field(
+        default=GRU4RecSettings(),
+        description="Sizes and regularisation of GRU4Rec as a ranker.",
+    )
+    lstm: LSTMSettings = Field(
+        default=LSTMSettings(),
+        description="Sizes and regularisation of the LSTM ranker.",
+    )
+    caser: CaserSettings = Field(
+        default=CaserSettings(),
+        description="Sizes and regularisation of Caser as a ranker.",
+    )
+    dien: DIENSettings = Field(
+        default=DIENSettings(), description="Sizes, losses and regularisation of DIEN."
+    )
+    rum: RUMSettings = Field(
+        default=RUMSettings(),
+        description="Level, sizes and regularisation of RUM as a ranker.",
+    )
+    shan: SHANSettings = Field(
+        default=SHANSettings(),
+        description="Sizes and regularisation of SHAN as a ranker.",
     )
     batch_size: int = Field(default=1024, ge=1, description="Rows a step.")
     max_epochs: int = Field(default=20, ge=1, description="Passes at most.")
