@@ -246,7 +246,7 @@ def test_nobody_and_nothing_get_an_answer(model, transform):
         assert answer["logits"].shape == (users, candidates)
 
 
-# 10,000 calls in a process that has the saved model alone.
+# 10,000 updates in a process that has the saved model alone.
 LIFETIME = """
 import sys
 import numpy as np
@@ -260,10 +260,28 @@ with np.load(sys.argv[1] + "/in.npz", allow_pickle=True) as arrays:
         value = arrays[name]
         value = value.astype(bytes) if value.dtype == object else value
         parts.setdefault(side, {})[key] = tf.constant(value)
-state = {"memory": tf.zeros([1, 4, 6]), "step": tf.zeros([1], tf.int64)}
-for item in parts["places"]["items"].numpy():
-    item = {key: value[item:item + 1] for key, value in parts["items"].items()}
-    state = update(**state, **item)
+
+places = parts["places"]["items"]
+
+def live(number, memory, step):
+    place = places[number]
+    item = {key: value[place:place + 1] for key, value in parts["items"].items()}
+    state = update(memory=memory, step=step, **item)
+    return number + 1, tf.ensure_shape(state["memory"], [1, 4, 6]), state["step"][:1]
+
+# A graph's loop: by one call at a time it takes a minute.
+start = [tf.constant(0), tf.zeros([1, 4, 6]), tf.zeros([1], tf.int64)]
+run = tf.function(
+    lambda: tf.while_loop(
+        lambda number, *_: number < len(places),
+        live,
+        start,
+        shape_invariants=[tf.TensorShape([]), start[1].shape, tf.TensorShape([None])],
+    ),
+    autograph=False,
+)
+_, memory, step = run()
+state = {"memory": memory, "step": step}
 answer = score(memory=state["memory"], **parts["users"], **parts["candidates"])
 np.savez(sys.argv[1] + "/out.npz", logits=answer["logits"], **state)
 """
