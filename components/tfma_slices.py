@@ -26,21 +26,18 @@ NOT_KNOWN = "not known"
 def custom_extractors(
     eval_shared_model, eval_config, tensor_adapter_config
 ) -> list[tfma.extractors.Extractor]:
-    """Returns TFMA's own extractors, and before them the one that adds the slices' keys.
-
-    Called by TFX's Evaluator.
-    """
-    own = tfma.extractors.Extractor(
-        stage_name="ExtractSliceLabels",
-        ptransform=beam.Map(with_slice_labels),
+    """Returns TFMA's own extractors and two of ours; called by TFX's Evaluator."""
+    # TFMA's evaluator takes what the last of its own gives.
+    *others, slice_keys = tfma.default_extractors(
+        eval_shared_model=eval_shared_model,
+        eval_config=eval_config,
+        tensor_adapter_config=tensor_adapter_config,
     )
     return [
-        own,
-        *tfma.default_extractors(
-            eval_shared_model=eval_shared_model,
-            eval_config=eval_config,
-            tensor_adapter_config=tensor_adapter_config,
-        ),
+        tfma.extractors.Extractor("ExtractSliceLabels", beam.Map(with_slice_labels)),
+        *others,
+        tfma.extractors.Extractor("ReplaceNaN", beam.Map(with_numbers)),
+        slice_keys,
     ]
 
 
@@ -63,6 +60,16 @@ def with_slice_labels(extracts: dict) -> dict:
         for name, slicing in slicings.items()
     }
     return extracts | {tfma.FEATURES_KEY: features}
+
+
+def with_numbers(extracts: dict) -> dict:
+    """Replaces predictions that are NaN by 0, on which TFMA's plots would fail.
+
+    A model that diverged is to be refused by the gate, which counts them by itself, and
+    not to break the run.
+    """
+    predictions = extracts[tfma.PREDICTIONS_KEY]
+    return extracts | {tfma.PREDICTIONS_KEY: np.nan_to_num(predictions, nan=0.0)}
 
 
 def _labels(slicing: Slicing) -> np.ndarray:

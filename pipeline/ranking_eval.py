@@ -7,11 +7,9 @@ import tensorflow_model_analysis as tfma
 from components.tfma_slices import SLICE_KEYS
 from schemas.features import LABEL
 
-_METRICS: dict[str, dict] = {
-    "AUC": {},
-    "BinaryCrossentropy": {},
-    "Calibration": {},
-    "ExampleCount": {},
+_METRICS = ("AUC", "BinaryCrossentropy", "Calibration", "ExampleCount")
+# Not named: of plots that are, TFMA reads back the last alone.
+_PLOTS = {
     "CalibrationPlot": {"num_buckets": 50},
     "ConfusionMatrixPlot": {"num_thresholds": 200},  # the ROC curve, by threshold
 }
@@ -19,6 +17,7 @@ _METRICS: dict[str, dict] = {
 
 def ranking_eval_config() -> tfma.EvalConfig:
     """Returns the metrics and plots, of all rows and by what `tfma_slices` adds."""
+    settings = {name: {"name": name.lower()} for name in _METRICS} | _PLOTS
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(
@@ -34,11 +33,8 @@ def ranking_eval_config() -> tfma.EvalConfig:
         metrics_specs=[
             tfma.MetricsSpec(
                 metrics=[
-                    tfma.MetricConfig(
-                        class_name=name,
-                        config=json.dumps({"name": name.lower(), **settings}),
-                    )
-                    for name, settings in _METRICS.items()
+                    tfma.MetricConfig(class_name=name, config=json.dumps(own))
+                    for name, own in settings.items()
                 ]
             )
         ],

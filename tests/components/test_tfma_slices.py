@@ -100,3 +100,11 @@ def test_keys_are_of_slicings_and_collide_with_no_feature():
     for key in tfma_slices.SLICE_KEYS.values():
         assert not key.startswith(("user_", "item_", "context_"))
         assert key not in ("position", "history_item_ids")
+
+
+def test_predictions_that_are_nan_become_numbers():
+    extracts = {"predictions": np.array([0.25, np.nan]), "labels": np.ones(2)}
+    found = tfma_slices.with_numbers(extracts)
+    assert found["predictions"].tolist() == [0.25, 0.0]
+    assert np.isnan(extracts["predictions"][1])
+    assert found["labels"] is extracts["labels"]
