@@ -1,5 +1,7 @@
 """HPMN: a user's lifelong history in a memory of fixed size, read by the candidate."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from models.feature_space import FeatureSpace
@@ -10,7 +12,9 @@ from models.losses.memory_covariance import covariance_norm, covariance_square
 from models.ranking.hpmn_settings import CovarianceForm, HPMNSettings
 from models.ranking.inputs import RankerInputs, flat
 from models.ranking.ranker import Ranker, Tensors
+from schemas.features import FeatureCatalog
 
+MEMORY_FOLDER = "Format-Memory"  # of a model's artifact
 _PENALTIES = {
     CovarianceForm.NORM: covariance_norm,
     CovarianceForm.SQUARE: covariance_square,
@@ -91,6 +95,14 @@ class HPMN(Ranker):
         }
         logits, attention = self._read(query, candidates, training=False)
         return tf.squeeze(logits, axis=1), tf.squeeze(attention, axis=1)
+
+    def companions(
+        self, catalog: FeatureCatalog, transform: Callable
+    ) -> dict[str, tf.Module]:
+        """Returns what serves users by their memories, to be saved beside the ranker."""
+        from models.ranking.memory_serving import MemoryServing  # imports this module
+
+        return {MEMORY_FOLDER: MemoryServing(self, catalog, transform)}
 
     def write_event(
         self, memory: tf.Tensor, step: tf.Tensor, items: Tensors

@@ -1,22 +1,19 @@
 """Lifelong serving: a user's memory is kept outside, written by events, read by requests.
 
 A profile store keeps two tensors for a user, of the same size whatever the user has done.
-An event costs one `update_memory`, a request one `score`; neither reads a history.
+An event costs one `update_memory`, a request one `score`; neither reads a history. The
+trainer saves the module beside the ranker, in `Format-Memory` of the model's artifact.
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import tensorflow as tf
 
 from models.preprocessing import raw_features
-from models.ranking.hpmn import HPMN
-from models.ranking.ranker import Tensors
+from models.ranking.hpmn import HPMN, Tensors
 from models.signatures import QUERY_SIDES, input_signature
 from schemas.features import HISTORY, ITEM_ID, USER_ID, FeatureCatalog, Side
 
-# Of the model's artifact, beside the folder of `ranking`.
-FOLDER = "Format-Memory"
 MEMORY = "memory"
 STEP = "step"
 
@@ -115,14 +112,3 @@ class MemoryServing(tf.Module):
             name: tf.reshape(values, tf.concat([shape, tf.shape(values)[1:]], axis=0))
             for name, values in items.items()
         }
-
-
-def save_memory_serving(
-    model: HPMN,
-    catalog: FeatureCatalog,
-    transform: Callable[[Mapping], Tensors],
-    folder: Path,
-) -> None:
-    """Saves `MemoryServing` of a trained model as a SavedModel in `folder`."""
-    module = MemoryServing(model, catalog, transform)
-    tf.saved_model.save(module, str(folder), signatures=module.signatures())

@@ -10,7 +10,7 @@ import tensorflow as tf
 from models.preprocessing import TransformGraph, raw_features
 from models.ranking.hpmn import HPMN
 from models.ranking.hpmn_settings import HPMNSettings
-from models.ranking.memory_serving import MemoryServing, save_memory_serving
+from models.ranking.memory_serving import MemoryServing
 from schemas.features import Side
 from tests.models import transform_world as world
 
@@ -291,7 +291,8 @@ np.savez(sys.argv[1] + "/out.npz", logits=answer["logits"], **state)
 def test_score_after_ten_thousand_events_equals_the_batch_form(
     model, transform, tmp_path
 ):
-    save_memory_serving(model, world.CATALOG, transform, tmp_path)
+    (companion,) = model.companions(world.CATALOG, transform).values()
+    tf.saved_model.save(companion, str(tmp_path), signatures=companion.signatures())
     names = ["a", "b", "c", "d"]
     places = np.random.default_rng(5).integers(0, 4, 10_000)
     users = {key: value[:1] for key, value in USERS.items()}
