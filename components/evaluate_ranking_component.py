@@ -27,6 +27,8 @@ from components.evaluate_ranking import (
 )
 from components.gate_file import publish_gate
 from components.item_times import times_of
+from components.layer_attention import LayerAttention, measure_attention
+from components.ranking_board import write_board
 from components.ranking_gate import (
     DEFAULT_PUBLISH_TIME,
     RankingGateSettings,
@@ -39,6 +41,8 @@ from models.retrieval.slices import Slicing
 from schemas.features import ITEM_ID
 
 LAST_RELEASE = "last_release"
+# Of rankers with a memory in layers: `examples` [N] -> what each row reads of each [N, D].
+LAYER_ATTENTION = "layer_attention"
 # TFMA's names of figures, by ours.
 _TFMA_FIGURES = {
     "rows": "examplecount",
@@ -56,6 +60,7 @@ def EvaluateRanking(
     tfma_evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     evaluation: OutputArtifact[Evaluation],
     report: OutputArtifact[GateReport],
+    board: OutputArtifact[standard_artifacts.ModelRun],
     settings_json: Parameter[str],
     model_name: Parameter[str],
     last_release: InputArtifact[Release] = None,
@@ -69,6 +74,7 @@ def EvaluateRanking(
         tfma_evaluation: of the Evaluator, on the same rows.
         evaluation: receives `metrics.json` and `curves.json`.
         report: receives the gate's answer.
+        board: receives the figures as TensorBoard runs.
         settings_json: a `RankingGateSettings`.
         model_name: the ranker's name in the figures.
         last_release: what serves now, if anything does.
@@ -81,9 +87,10 @@ def EvaluateRanking(
         rank = tf.saved_model.load(model_dir).signatures["serving_default"]
         return run_in_batches(rank, test.serialized, "scores")
 
+    model_dir = path_utils.serving_model_path(model.uri)
     predictions = {}
     if len(test.labels):
-        predictions[model_name] = predict(path_utils.serving_model_path(model.uri))
+        predictions[model_name] = predict(model_dir)
         predictions |= baselines(seen, test)
         if last_release is not None:
             predictions[LAST_RELEASE] = predict(str(Path(last_release.uri) / "ranking"))
@@ -94,7 +101,26 @@ def EvaluateRanking(
     for name, content in (("metrics", without_nan(figures)), ("curves", curves)):
         text = json.dumps(content, indent=2, allow_nan=False)
         (Path(evaluation.uri) / f"{name}.json").write_text(text)
+    attention = _attention(model_dir, test, settings)
+    write_board(without_nan(figures), curves, attention, board.uri)
     publish_gate(judge_ranking(figures, settings, model_name, LAST_RELEASE), report)
+
+
+def _attention(
+    model_dir: str, test: LabelledRows, settings: RankingGateSettings
+) -> LayerAttention | None:
+    """Returns what the model reads from its layers, if it can tell."""
+    signatures = tf.saved_model.load(model_dir).signatures
+    if LAYER_ATTENTION not in signatures:
+        return None
+    signature = signatures[LAYER_ATTENTION]
+    (output,) = signature.structured_outputs
+    return measure_attention(
+        test,
+        lambda examples: run_in_batches(signature, examples, output),
+        settings.board_users,
+        settings.seed,
+    )
 
 
 def _slicings(

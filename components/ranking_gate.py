@@ -92,6 +92,11 @@ class RankingGateSettings(BaseModel):
         description="Column of the items table that says when an item came, for the "
         "slices by age. Where there is none, an item's first labelled row counts.",
     )
+    board_users: tuple[str, ...] = Field(
+        default=(),
+        description="Users whose attention over the layers of HPMN's memory TensorBoard "
+        "shows. Empty: some with recent, far and mixed interests.",
+    )
     num_resamples: int = Field(
         default=400, ge=20, description="Draws of users for the intervals."
     )

@@ -240,6 +240,24 @@ def test_tfma_keeps_the_plots(first):
     }
 
 
+def test_board_has_the_plots_and_the_attention_of_a_model_with_layers(first):
+    tags = set()
+    board = Path(first["ModelRun"].uri)
+    for file in board.glob("events.out.tfevents.*"):
+        for record in tf.compat.v1.train.summary_iterator(str(file)):
+            tags |= {value.tag for value in record.summary.value}
+    images = (
+        "calibration",
+        "roc",
+        "layer_attention/users",
+        "layer_attention/interests",
+    )
+    assert tags >= {*images, "figures", "test/rows", "slices/position"}
+    assert {path.name for path in board.iterdir() if path.is_dir()} == {
+        *("ours", "constant", "popularity", "position")
+    }
+
+
 def test_threshold_that_the_model_misses_stops_the_line(world, first):
     gate = RankingGateSettings(num_resamples=50, min_auc=0.99)
     blessed, reason = answer_of(run(world, gate, "model", has_last=False))

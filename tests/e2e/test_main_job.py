@@ -101,6 +101,9 @@ def test_models_beat_their_baselines_where_there_is_something_to_learn(first):
     assert retrieval["two_tower"]["recall@10"] > retrieval["popularity"]["recall@10"]
     assert ranking["deepfm"]["auc"] > 0.8
     assert ranking["deepfm"]["auc"] > ranking["popularity"]["auc"]
+    for figure in ("auc", "gauc", "logloss", "calibration", "slices"):
+        assert ranking[figure] == ranking["deepfm"][figure]
+    assert ranking["tfma"]["slices"]["history_length"]
     assert first["serving"]["offline_agreement"] == 1.0
     assert first["serving"]["index_agreement"] >= 0.98
 
@@ -173,6 +176,9 @@ def test_tensorboard_has_what_it_promises(root, first):
     assert has("Trainer.ranking", "train", "steps/loss")
     assert has("Trainer.ranking", "validation", "auc")
     assert not has("Trainer.ranking", "validation", "recall")
+    assert has("EvaluateRanking", "deepfm", "ranking/gauc")
+    for tag in ("calibration", "roc", "slices/history_length"):
+        assert has("EvaluateRanking", "board", tag)
     config_file = next(Layout(root).pipeline.rglob("projector_config.pbtxt"))
     config = text_format.Parse(
         config_file.read_text(), projector_config_pb2.ProjectorConfig()
