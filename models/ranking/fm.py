@@ -33,6 +33,8 @@ class FM(Ranker):
         [1] Rendle. Factorization Machines. ICDM 2010. Eq. (1).
     """
 
+    reads_items = False
+
     def __init__(
         self,
         space: FeatureSpace,

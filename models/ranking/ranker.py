@@ -1,12 +1,18 @@
 """What every ranking model is: a query is read once, then any number of candidates."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from models.feature_space import FeatureSpace
+from schemas.features import FeatureCatalog
+
+if TYPE_CHECKING:  # imports TensorFlow Transform, of which a model needs nothing
+    from models.preprocessing import TransformGraph
 
 Tensors = dict[str, tf.Tensor]
+Rate = float | tf.keras.optimizers.schedules.LearningRateSchedule
 
 
 class Ranker(tf.keras.Model):
@@ -19,7 +25,12 @@ class Ranker(tf.keras.Model):
 
     Args:
         space: the transformed features.
+
+    Attributes:
+        reads_items: whether the model makes use of the features of a history's items.
     """
+
+    reads_items = True
 
     def __init__(self, space: FeatureSpace, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -87,6 +98,29 @@ class Ranker(tf.keras.Model):
         state = self.read_query(_named(query, self.space.query_names), training=False)
         rows = _named(candidates, self.space.candidate_names)
         return tf.cast(self.logits(state, rows, training=False), tf.float32)
+
+    def make_optimizer(
+        self, scheduled: Callable[[float], Rate]
+    ) -> tf.keras.optimizers.Optimizer | None:
+        """Returns an optimizer of the model's own; None leaves it to the trainer.
+
+        Args:
+            scheduled: makes a learning rate follow `ranking.schedule`.
+        """
+        return None
+
+    def companions(
+        self, catalog: FeatureCatalog, transform: "TransformGraph"
+    ) -> dict[str, tf.Module]:
+        """Returns modules to be saved beside the ranker, by the name of their folder.
+
+        Each has a method `signatures`, as `RankingModule` has.
+
+        Args:
+            catalog: the declared features.
+            transform: applies the transform graph to raw features.
+        """
+        return {}
 
     def penalise(self, l2: float, *vectors: tf.Tensor) -> None:
         """Adds the mean over rows of l2 * sum of squares to the loss.

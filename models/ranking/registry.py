@@ -12,6 +12,8 @@ _PLACES = {
     Model.DEEPFM: ("models.ranking.deepfm", "DeepFM"),
     Model.FM: ("models.ranking.fm", "FM"),
     Model.DNN: ("models.ranking.dnn", "DNN"),
+    Model.WIDE_DEEP: ("models.ranking.wide_deep", "WideDeep"),
+    Model.SVDPP: ("models.ranking.svdpp", "SVDpp"),
     Model.HPMN: ("models.ranking.hpmn", "HPMN"),
     Model.GRU4REC: ("models.ranking.gru4rec", "GRU4Rec"),
     Model.LSTM: ("models.ranking.lstm", "LSTM"),
@@ -20,6 +22,12 @@ _PLACES = {
     Model.RUM: ("models.ranking.rum", "RUM"),
     Model.SHAN: ("models.ranking.shan", "SHAN"),
 }
+
+
+def ranker_class(settings: RankingSettings) -> type[Ranker]:
+    """Returns the class of the model that `settings.model` names."""
+    module, name = _PLACES[settings.model]
+    return getattr(importlib.import_module(module), name)
 
 
 def make_ranker(
@@ -34,6 +42,5 @@ def make_ranker(
             `training_items.distinct_items` collects them; None reads histories by their
             ids alone.
     """
-    module, name = _PLACES[settings.model]
-    ranker = getattr(importlib.import_module(module), name)
-    return ranker(space, getattr(settings, settings.model.value), items)
+    section = getattr(settings, settings.model.value)
+    return ranker_class(settings)(space, section, items)

@@ -14,6 +14,8 @@ from models.ranking.hpmn_settings import HPMNSettings
 from models.ranking.lstm_settings import LSTMSettings
 from models.ranking.rum_settings import RUMSettings
 from models.ranking.shan_settings import SHANSettings
+from models.ranking.svdpp_settings import SVDppSettings
+from models.ranking.wide_deep_settings import WideDeepSettings
 
 
 class Model(enum.Enum):
@@ -22,6 +24,8 @@ class Model(enum.Enum):
     DEEPFM = "deepfm"
     FM = "fm"
     DNN = "dnn"
+    WIDE_DEEP = "wide_deep"
+    SVDPP = "svdpp"
     HPMN = "hpmn"
     GRU4REC = "gru4rec"
     LSTM = "lstm"
@@ -29,6 +33,21 @@ class Model(enum.Enum):
     DIEN = "dien"
     RUM = "rum"
     SHAN = "shan"
+
+
+class Target(enum.Enum):
+    """What the logit's probability is fitted to."""
+
+    LABEL = "label"
+    REWARD = "reward"  # in [0, 1]
+
+
+class Schedule(enum.Enum):
+    """How the learning rate goes with the steps."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"  # falls to 0 at the end of `max_epochs`
+    WARMUP = "warmup"  # rises from 0 over `warmup_steps`, then stays
 
 
 class RankingSettings(BaseModel):
@@ -49,6 +68,13 @@ class RankingSettings(BaseModel):
     dnn: DNNSettings = Field(
         default=DNNSettings(),
         description="Sizes and regularisation of the network over summed histories.",
+    )
+    wide_deep: WideDeepSettings = Field(
+        default=WideDeepSettings(),
+        description="Crosses and sizes of Wide & Deep, and its two optimizers.",
+    )
+    svdpp: SVDppSettings = Field(
+        default=SVDppSettings(), description="Size and regularisation of SVD++."
     )
     hpmn: HPMNSettings = Field(
         default=HPMNSettings(),
@@ -84,7 +110,51 @@ class RankingSettings(BaseModel):
         ge=0,
         description="Epochs without a better log loss on the eval split before stopping.",
     )
-    learning_rate: float = Field(default=0.001, gt=0, description="Adam's step size.")
+    learning_rate: float = Field(
+        default=0.001,
+        gt=0,
+        description="Adam's step size. `wide_deep` has optimizers and step sizes of its "
+        "own.",
+    )
+    schedule: Schedule = Field(
+        default=Schedule.CONSTANT,
+        description="How step sizes go: `cosine` falls to 0 at `max_epochs`, `warmup` "
+        "rises over `warmup_steps` and stays.",
+    )
+    warmup_steps: int = Field(
+        default=500, ge=1, description="Steps of `schedule: warmup`."
+    )
+    target: Target = Field(
+        default=Target.LABEL,
+        description="What is predicted: the label, or the reward, which must then be in "
+        "[0, 1].",
+    )
+    positive_weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="How often a positive counts in the loss. Predictions stay those of "
+        "the log's own share of positives.",
+    )
+    position_bias: bool = Field(
+        default=False,
+        description="Whether the position in the log explains a part of the labels in "
+        "training. At serving, every candidate stands at an average one.",
+    )
+    position_buckets: int = Field(
+        default=64,
+        ge=1,
+        description="Positions with a bias of their own; later ones share the last.",
+    )
+    history_content: bool = Field(
+        default=True,
+        description="Whether a history's item is read with its features, as a candidate "
+        "is, or by its id alone. DeepFM, FM and SVD++ read ids.",
+    )
+    mixed_precision: bool = Field(
+        default=False,
+        description="Computes in 16 bits, bfloat16 without a GPU, where that is faster; "
+        "weights, logits and what is served stay at 32.",
+    )
     seed: int = Field(
         default=7, ge=0, description="Seeds initial weights and shuffling."
     )

@@ -1,22 +1,34 @@
 """Trains the ranker inside TFX's Trainer and saves what the later stages call.
 
 Stops on the eval split, which is later in time than the train split, and keeps the
-weights that were best there. The test split is never read here.
+weights that were best there. The test split is never read here. Killed, it goes on from
+the last epoch that was finished.
 """
 
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
 from models.feature_space import FeatureSpace
 from models.preprocessing import TransformGraph
-from models.ranking.ranker import Ranker, Tensors
-from models.ranking.registry import make_ranker
-from models.ranking.settings import RankingSettings
+from models.ranking.labelled_rows import LabelledRows
+from models.ranking.progress import Progress
+from models.ranking.ranker import Ranker, Rate, Tensors
+from models.ranking.registry import make_ranker, ranker_class
+from models.ranking.settings import RankingSettings, Schedule
+from models.ranking.trainee import Trainee
+from models.retrieval.training_items import distinct_items
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
 from models.training_input import transformed_batches
 from models.training_log import StepMetrics
-from schemas.features import LABEL, FeatureCatalog, Side
+from schemas.features import FeatureCatalog, Side
+
+CHECKPOINTS = "checkpoints"  # beside a SavedModel's own folder, while it is trained
 
 
 def run_fn(fn_args) -> None:
@@ -24,75 +36,174 @@ def run_fn(fn_args) -> None:
 
     Args:
         fn_args: TFX's `FnArgs`; `custom_config` holds `catalog` (FeatureCatalog) and
-            `settings` (RankingSettings), both as JSON. Writes a SavedModel to
-            `serving_model_dir` and TensorBoard logs to `model_run_dir`.
+            `settings` (RankingSettings), both as JSON, and may hold `checkpoints`, a
+            folder that a next attempt finds again. Writes a SavedModel to
+            `serving_model_dir`, the model's companions beside it, and TensorBoard logs
+            to `model_run_dir`.
     """
-    catalog = FeatureCatalog.model_validate_json(fn_args.custom_config["catalog"])
-    settings = RankingSettings.model_validate_json(fn_args.custom_config["settings"])
+    config = fn_args.custom_config
+    catalog = FeatureCatalog.model_validate_json(config["catalog"])
+    settings = RankingSettings.model_validate_json(config["settings"])
     transform = TransformGraph(fn_args.transform_output, catalog)
+    model_dir = Path(fn_args.serving_model_dir)
+    folder = Path(config.get("checkpoints") or model_dir.parent / CHECKPOINTS)
+    folder /= _fingerprint(fn_args)
     model = fit(
         transform.space,
         settings,
-        labelled_batches(
-            fn_args.train_files, transform, settings.batch_size, settings.seed
-        ),
-        labelled_batches(fn_args.eval_files, transform, settings.batch_size),
+        LabelledRows(fn_args.train_files, transform, settings),
+        LabelledRows(fn_args.eval_files, transform, settings),
         Path(fn_args.model_run_dir),
+        items_of(settings, transform, fn_args.train_files),
+        folder,
     )
     module = RankingModule(model, catalog, transform)
-    tf.saved_model.save(
-        module, fn_args.serving_model_dir, signatures=module.signatures()
-    )
+    tf.saved_model.save(module, str(model_dir), signatures=module.signatures())
+    for name, companion in model.companions(catalog, transform).items():
+        target = str(model_dir.parent / name)
+        tf.saved_model.save(companion, target, signatures=companion.signatures())
+    shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # another fit may have its own beside
+        folder.parent.rmdir()
 
 
-def labelled_batches(
-    files: list[str],
-    transform: TransformGraph,
-    batch_size: int,
-    shuffle_seed: int | None = None,
-) -> tf.data.Dataset:
-    """Returns batches of (transformed features, label [B])."""
-    batches = transformed_batches(files, transform, batch_size, shuffle_seed)
-    return batches.map(lambda features, row: (features, row[LABEL]))
+def _fingerprint(fn_args) -> str:
+    """Names all that a fit depends on: no other one may go on from its checkpoint."""
+    config = fn_args.custom_config
+    parts = [
+        config["catalog"],
+        config["settings"],
+        fn_args.transform_output,
+        *sorted(fn_args.train_files),
+        "",
+        *sorted(fn_args.eval_files),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def items_of(
+    settings: RankingSettings, transform: TransformGraph, files: list[str]
+) -> Tensors | None:
+    """Returns the features of each item in the files; None if the model reads none."""
+    is_read = settings.history_content and ranker_class(settings).reads_items
+    if not (is_read and transform.space.item):
+        return None
+    batches = transformed_batches(files, transform, settings.batch_size)
+    return distinct_items(transform.space, batches)
 
 
 def fit(
     space: FeatureSpace,
     settings: RankingSettings,
-    train: tf.data.Dataset,
-    validation: tf.data.Dataset,
+    train: LabelledRows,
+    validation: LabelledRows,
     logs: Path,
+    items: Tensors | None = None,
+    checkpoints: Path | None = None,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
 ) -> Ranker:
-    """Trains a fresh model and returns it with its best weights."""
+    """Trains a fresh model and returns it with its best weights.
+
+    Two fits of the same rows and settings give the same weights, on a CPU to the bit;
+    and so does one that was killed and goes on.
+
+    Args:
+        space: the transformed features.
+        settings: of the model and its training.
+        train: what is learnt.
+        validation: says when to stop.
+        logs: receives TensorBoard's files.
+        items: as of `make_ranker`.
+        checkpoints: what of a killed fit of the same is gone on from, and left; None
+            keeps nothing.
+        callbacks: further ones.
+    """
     tf.keras.utils.set_random_seed(settings.seed)
-    model = make_ranker(space, settings)
-    model.compile(
-        tf.keras.optimizers.Adam(settings.learning_rate),
-        loss=tf.keras.losses.BinaryCrossentropy(from_logits=True),
+    sample, _ = next(iter(validation.in_order()))
+    progress = Progress(settings.patience, settings.seed, checkpoints)
+    with _precision(settings):
+        trainee = Trainee(make_ranker(space, settings, items), settings)
+        _compile(trainee, settings, train.num_batches, sample)
+        first = progress.resume(trainee)
+        if not progress.is_over and first < settings.max_epochs:
+            trainee.fit(
+                train.epochs(first),
+                steps_per_epoch=train.num_batches,
+                validation_data=validation.in_order(),
+                initial_epoch=first,
+                epochs=settings.max_epochs,
+                callbacks=[progress, *_boards(logs), *callbacks],
+                verbose=0,
+            )
+    progress.keep_best(trainee)
+    if not settings.mixed_precision:
+        return trainee.ranker
+    # Served at full precision, as every release before it and beside it is.
+    ranker = make_ranker(space, settings, items)
+    ranker(sample, training=True)
+    ranker.set_weights(trainee.ranker.get_weights())
+    return ranker
+
+
+def _compile(
+    trainee: Trainee, settings: RankingSettings, steps_per_epoch: int, sample: Tensors
+) -> None:
+    """Makes every variable of the model and of its optimizer."""
+    trainee(sample, training=True)
+
+    def scheduled(rate: float) -> Rate:
+        return learning_rate(settings, rate, steps_per_epoch)
+
+    optimizer = trainee.ranker.make_optimizer(scheduled)
+    optimizer = optimizer or tf.keras.optimizers.Adam(scheduled(settings.learning_rate))
+    trainee.compile(
+        optimizer,
+        loss=trainee.loss_of,
         metrics=[
             tf.keras.metrics.AUC(name="auc", from_logits=True),
-            tf.keras.metrics.BinaryCrossentropy(name="log_loss", from_logits=True),
+            # Row by row: Keras's own takes a mean of batches, the last one's whole.
+            tf.keras.metrics.MeanMetricWrapper(_log_loss, name="log_loss"),
         ],
     )
-    model.fit(
-        train,
-        validation_data=validation,
-        epochs=settings.max_epochs,
-        callbacks=[
-            tf.keras.callbacks.EarlyStopping(
-                "val_log_loss",
-                mode="min",
-                patience=settings.patience,
-                restore_best_weights=True,
-            ),
-            tf.keras.callbacks.TensorBoard(
-                str(logs), histogram_freq=1, write_graph=False
-            ),
-            StepMetrics(logs / "train"),
-        ],
-        verbose=0,
-    )
-    return model
+    # With float16, Keras has wrapped the optimizer in one that scales the loss.
+    inner = getattr(trainee.optimizer, "inner_optimizer", trainee.optimizer)
+    inner.build(trainee.trainable_variables)
+
+
+def _log_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+
+
+def learning_rate(settings: RankingSettings, rate: float, steps_per_epoch: int) -> Rate:
+    """Returns a step size, or how it goes with the steps, as `schedule` has it."""
+    schedules = tf.keras.optimizers.schedules
+    if settings.schedule is Schedule.CONSTANT:
+        return rate
+    if settings.schedule is Schedule.COSINE:
+        return schedules.CosineDecay(rate, settings.max_epochs * steps_per_epoch)
+    steps = settings.warmup_steps  # the first step's rate is not 0: it would be lost
+    return schedules.PolynomialDecay(rate / steps, steps, rate)
+
+
+@contextlib.contextmanager
+def _precision(settings: RankingSettings) -> Iterator[None]:
+    """Lets layers that are made, or built, inside compute in 16 bits if asked to."""
+    before = tf.keras.mixed_precision.global_policy()
+    if settings.mixed_precision:
+        has_gpu = bool(tf.config.list_physical_devices("GPU"))
+        kind = "float16" if has_gpu else "bfloat16"
+        tf.keras.mixed_precision.set_global_policy(f"mixed_{kind}")
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def _boards(logs: Path) -> list[tf.keras.callbacks.Callback]:
+    return [
+        tf.keras.callbacks.TensorBoard(str(logs), histogram_freq=1, write_graph=False),
+        StepMetrics(logs / "train"),
+    ]
 
 
 class RankingModule(tf.Module):
