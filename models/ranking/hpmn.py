@@ -96,6 +96,15 @@ class HPMN(Ranker):
         logits, attention = self._read(query, candidates, training=False)
         return tf.squeeze(logits, axis=1), tf.squeeze(attention, axis=1)
 
+    def explanations(self) -> dict[str, Callable[[Tensors], Tensors]]:
+        """Returns `layer_attention`: `weights` [B, D], the mean over hops."""
+
+        def layer_attention(features: Tensors) -> Tensors:
+            _, attention = self.read_with_attention(features)
+            return {"weights": tf.reduce_mean(attention, axis=1)}
+
+        return {"layer_attention": layer_attention}
+
     def companions(
         self, catalog: FeatureCatalog, transform: Callable
     ) -> dict[str, tf.Module]:

@@ -122,6 +122,13 @@ class Ranker(tf.keras.Model):
         """
         return {}
 
+    def explanations(self) -> dict[str, Callable[[Tensors], Tensors]]:
+        """Returns functions of rows, served by these names beside the scores.
+
+        Each takes the features of `call`, and returns tensors [B, ...] by name.
+        """
+        return {}
+
     def penalise(self, l2: float, *vectors: tf.Tensor) -> None:
         """Adds the mean over rows of l2 * sum of squares to the loss.
 

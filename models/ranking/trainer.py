@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -212,7 +212,8 @@ class RankingModule(tf.Module):
     Function: `score_candidates(query, candidates) -> logits [B, C]` on transformed
     tensors. Signatures, on `examples` (serialized raw tf.Examples, no label):
     `serving_default` gives `scores` [N], the probability of the label, and `logits`
-    gives `logits` [N], which still tell apart what rounds to a probability of 1.
+    gives `logits` [N], which still tell apart what rounds to a probability of 1. The
+    model's `explanations` are further ones.
     """
 
     def __init__(
@@ -239,19 +240,16 @@ class RankingModule(tf.Module):
         """Returns the signatures, ready for `tf.saved_model.save`."""
         spec = tf.TensorSpec([None], tf.string, "examples")
 
-        def score(examples: tf.Tensor) -> tf.Tensor:
-            raw = tf.io.parse_example(examples, self._spec)
-            return self._model(self._transform(raw))
+        def of_rows(function: Callable[[Tensors], Tensors]):
+            def served(examples: tf.Tensor) -> Tensors:
+                raw = tf.io.parse_example(examples, self._spec)
+                return function(self._transform(raw))
 
-        @tf.function(input_signature=[spec])
-        def serving_default(examples: tf.Tensor) -> Tensors:
-            return {"scores": tf.sigmoid(score(examples))}
+            return tf.function(served, input_signature=[spec]).get_concrete_function()
 
-        @tf.function(input_signature=[spec])
-        def logits(examples: tf.Tensor) -> Tensors:
-            return {"logits": score(examples)}
-
-        return {
-            "serving_default": serving_default.get_concrete_function(),
-            "logits": logits.get_concrete_function(),
+        functions = {
+            "serving_default": lambda rows: {"scores": tf.sigmoid(self._model(rows))},
+            "logits": lambda rows: {"logits": self._model(rows)},
+            **self._model.explanations(),
         }
+        return {name: of_rows(function) for name, function in functions.items()}

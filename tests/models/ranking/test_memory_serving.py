@@ -11,6 +11,7 @@ from models.preprocessing import TransformGraph, raw_features
 from models.ranking.hpmn import HPMN
 from models.ranking.hpmn_settings import HPMNSettings
 from models.ranking.memory_serving import MemoryServing
+from models.ranking.trainer import RankingModule
 from schemas.features import Side
 from tests.models import transform_world as world
 
@@ -227,6 +228,19 @@ def test_no_signature_grows_with_a_user_s_history(model, transform):
             "item_price": [None, None],
         },
     }
+
+
+def test_ranking_serves_the_attention_over_layers(model, transform):
+    examples = tf.constant([world.serialized(record) for record in world.records()])
+    signatures = RankingModule(model, world.CATALOG, transform).signatures()
+    served = signatures["layer_attention"](examples)["weights"]
+    rows = transform(tf.io.parse_example(examples, transform.raw_spec))
+    _, attention = model.read_with_attention(rows)
+    np.testing.assert_allclose(served, attention.numpy().mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(tf.reduce_sum(served, axis=1), np.ones(10), rtol=1e-5)
+    np.testing.assert_allclose(
+        signatures["logits"](examples)["logits"], model(rows), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_nobody_and_nothing_get_an_answer(model, transform):
