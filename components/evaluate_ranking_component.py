@@ -38,7 +38,7 @@ from components.ranking_slices import slicings_of, times_of_items
 from components.read_examples import LabelledRows, read_labelled
 from components.tfma_slices import NOT_KNOWN, SLICE_KEYS
 from models.retrieval.slices import Slicing
-from schemas.features import ITEM_ID
+from schemas.features import ITEM_ID, LABEL
 
 LAST_RELEASE = "last_release"
 # Of rankers with a memory in layers: `examples` [N] -> what each row reads of each [N, D].
@@ -63,6 +63,7 @@ def EvaluateRanking(
     board: OutputArtifact[standard_artifacts.ModelRun],
     settings_json: Parameter[str],
     model_name: Parameter[str],
+    target: Parameter[str] = LABEL,
     last_release: InputArtifact[Release] = None,
 ) -> None:
     """Sets the ranker beside the baselines and the last release, on the test split.
@@ -77,11 +78,14 @@ def EvaluateRanking(
         board: receives the figures as TensorBoard runs.
         settings_json: a `RankingGateSettings`.
         model_name: the ranker's name in the figures.
+        target: key of what the rankers predict: the label, or the reward.
         last_release: what serves now, if anything does.
     """
     settings = RankingGateSettings.model_validate_json(settings_json)
-    test = read_labelled(impressions.uri, "test")
-    seen = read_labelled(impressions.uri, "train", "eval", with_serialized=False)
+    test = read_labelled(impressions.uri, "test", target=target)
+    seen = read_labelled(
+        impressions.uri, "train", "eval", target=target, with_serialized=False
+    )
 
     def predict(model_dir: str) -> np.ndarray:
         rank = tf.saved_model.load(model_dir).signatures["serving_default"]

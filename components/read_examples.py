@@ -23,7 +23,7 @@ class LabelledRows:
 
     Attributes:
         users, items: [n] bytes.
-        labels: [n] float32.
+        labels: [n] float32, the rows' labels or what else a model predicts.
         timestamps: [n] int64, ms.
         positions: [n] int64, where the item was shown; `NO_POSITION` where that is not
             known.
@@ -57,18 +57,21 @@ def _batches(files: Sequence[str]) -> Iterator[np.ndarray]:
     yield from rows.batch(_BATCH).as_numpy_iterator()
 
 
-def read_labelled(uri: str, *splits: str, with_serialized: bool = True) -> LabelledRows:
+def read_labelled(
+    uri: str, *splits: str, target: str = LABEL, with_serialized: bool = True
+) -> LabelledRows:
     """Reads splits of the `impressions`, one after the other.
 
     Args:
         uri: of the Examples artifact.
         *splits: which.
+        target: key of what is read as `labels`.
         with_serialized: whether to keep the tf.Examples too, most of the memory.
     """
     spec = {
         USER_ID: tf.io.FixedLenFeature([], tf.string),
         ITEM_ID: tf.io.FixedLenFeature([], tf.string),
-        LABEL: tf.io.FixedLenFeature([], tf.float32),
+        target: tf.io.FixedLenFeature([], tf.float32),
         TIMESTAMP: tf.io.FixedLenFeature([], tf.int64),
         POSITION: tf.io.FixedLenFeature([], tf.int64, NO_POSITION),
         HISTORY: tf.io.RaggedFeature(tf.string),

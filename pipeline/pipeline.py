@@ -25,9 +25,11 @@ from components.ingest_events_component import IngestEvents
 from components.push_release_component import PushRelease
 from components.validate_examples_component import ValidateExamples
 from components.validate_serving_component import ValidateServing
+from models.ranking.settings import Target
 from pipeline.config import TandemConfig
 from pipeline.last_release import BaseReleaseStrategy
 from pipeline.ranking_eval import ranking_eval_config
+from schemas.features import LABEL, REWARD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,6 +251,7 @@ def _ranking_stages(
 ) -> tuple[BaseNode, BaseNode, BaseNode]:
     """Returns the stages from the labelled rows to the ranking gate."""
     impressions = ingest.outputs["impressions"]
+    target = {Target.LABEL: LABEL, Target.REWARD: REWARD}[config.ranking.target]
     ranking = _trainer(
         "ranking",
         config,
@@ -260,7 +263,7 @@ def _ranking_stages(
         examples=impressions,
         example_splits=["test"],
         model=ranking.outputs["model"],
-        eval_config=ranking_eval_config(),
+        eval_config=ranking_eval_config(target),
         module_path="components.tfma_slices",
     )
     ranking_gate = EvaluateRanking(
@@ -270,6 +273,7 @@ def _ranking_stages(
         tfma_evaluation=evaluator.outputs["evaluation"],
         settings_json=config.gates.ranking.model_dump_json(),
         model_name=config.ranking.model.value,
+        target=target,
         last_release=last_release.outputs["release"],
     )
     return ranking, evaluator, ranking_gate

@@ -15,14 +15,18 @@ _PLOTS = {
 }
 
 
-def ranking_eval_config() -> tfma.EvalConfig:
-    """Returns the metrics and plots, of all rows and by what `tfma_slices` adds."""
+def ranking_eval_config(target: str = LABEL) -> tfma.EvalConfig:
+    """Returns the metrics and plots, of all rows and by what `tfma_slices` adds.
+
+    Args:
+        target: key of what the ranker predicts.
+    """
     settings = {name: {"name": name.lower()} for name in _METRICS} | _PLOTS
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(
                 signature_name="serving_default",
-                label_key=LABEL,
+                label_key=target,
                 prediction_key="scores",
             )
         ],

@@ -127,6 +127,14 @@ def test_labelled_checker_rejects(wrong, tmp_path):
         check_labelled(wrong, tmp_path)
 
 
+def test_rows_are_labelled_by_what_is_asked_for(tmp_path):
+    example = tf.train.Example.FromString(SHOWN[0])
+    example.features.feature["reward"].float_list.value.append(0.25)
+    write_split(tmp_path, "test", [example.SerializeToString()])
+    assert read_labelled(str(tmp_path), "test", target="reward").labels == [0.25]
+    assert read_labelled(str(tmp_path), "test").labels == [0.0]
+
+
 def test_labelled_rows_can_do_without_their_examples(examples):
     rows = read_labelled(str(examples), "train", "eval", with_serialized=False)
     assert len(rows.users) == 4 and len(rows.serialized) == 0

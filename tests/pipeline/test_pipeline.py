@@ -288,6 +288,15 @@ def test_ranker_is_named_as_the_config_names_it(tmp_path):
     assert name.field_value.string_value == "fm"
 
 
+@pytest.mark.parametrize("target", ["label", "reward"])
+def test_ranker_is_judged_by_what_it_predicts(tmp_path, target):
+    nodes = compiled_nodes(make_pipeline(tmp_path, [f"ranking.target={target}"]))
+    judged = nodes["EvaluateRanking"].parameters.parameters["target"]
+    assert judged.field_value.string_value == target
+    config = nodes["Evaluator"].parameters.parameters["eval_config"]
+    assert f'"label_key": "{target}"' in config.field_value.string_value
+
+
 @pytest.fixture(scope="module")
 def continued(tmp_path_factory) -> dict:
     root = tmp_path_factory.mktemp("continued")
