@@ -56,7 +56,9 @@ def example(rng: np.random.Generator, timestamp: int) -> bytes:
     feature["user_id"].bytes_list.value.append(b"u%d" % user)
     feature["item_id"].bytes_list.value.append(b"i%d" % rng.integers(NUM_ITEMS))
     feature["timestamp"].int64_list.value.append(timestamp)
-    feature["label"].float_list.value.append(float(rng.random() < chance))
+    label, again = (rng.random(2) < chance).astype(float)
+    feature["label"].float_list.value.append(label)
+    feature["reward"].float_list.value.append((label + again) / 2)
     feature["context_chance"].float_list.value.append(chance)
     history = [b"i%d" % item for item in rng.integers(NUM_ITEMS, size=user % 8)]
     feature["history_item_ids"].bytes_list.value.extend(history)
@@ -93,7 +95,13 @@ def write_world(folder: Path) -> None:
     save(Ranker(0.5), folder / "release" / "ranking")
 
 
-def run(folder: Path, gate: RankingGateSettings, model: str, has_last: bool) -> dict:
+def run(
+    folder: Path,
+    gate: RankingGateSettings,
+    model: str = "model",
+    has_last: bool = False,
+    target: str = "label",
+) -> dict:
     """Returns the last artifact of each type, by the name of the type."""
     from tfx import v1 as tfx
     from tfx.orchestration.metadata import Metadata
@@ -125,7 +133,7 @@ def run(folder: Path, gate: RankingGateSettings, model: str, has_last: bool) -> 
         examples=impressions.outputs["result"],
         example_splits=["test"],
         model=ranker.outputs["result"],
-        eval_config=ranking_eval_config(),
+        eval_config=ranking_eval_config(target),
         module_path="components.tfma_slices",
     )
     judge = EvaluateRanking(
@@ -135,6 +143,7 @@ def run(folder: Path, gate: RankingGateSettings, model: str, has_last: bool) -> 
         tfma_evaluation=evaluator.outputs["evaluation"],
         settings_json=gate.model_dump_json(),
         model_name="ours",
+        target=target,
         **last,
     )
     connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(
@@ -175,7 +184,7 @@ def world(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(world) -> dict:
-    return run(world, RankingGateSettings(num_resamples=50), "model", has_last=False)
+    return run(world, RankingGateSettings(num_resamples=50))
 
 
 def test_ranker_is_measured_beside_the_baselines_and_blessed(first):
@@ -258,16 +267,28 @@ def test_board_has_the_plots_and_the_attention_of_a_model_with_layers(first):
     }
 
 
+def test_hpmn_tells_what_the_board_asks_for():
+    from components.evaluate_ranking_component import LAYER_ATTENTION
+    from models.ranking.hpmn import HPMN
+    from tests.models.ranker_contract import rows_of, space
+
+    model = HPMN(space())
+    tell = model.explanations()[LAYER_ATTENTION]
+    ((_, weights),) = tell(rows_of(np.arange(6), np.arange(6))).items()
+    assert weights.shape == (6, len(model.settings.periods))
+    np.testing.assert_allclose(tf.reduce_sum(weights, axis=1), 1.0, rtol=1e-5)
+
+
 def test_threshold_that_the_model_misses_stops_the_line(world, first):
     gate = RankingGateSettings(num_resamples=50, min_auc=0.99)
-    blessed, reason = answer_of(run(world, gate, "model", has_last=False))
+    blessed, reason = answer_of(run(world, gate))
     assert blessed == 0
     assert reason.startswith("ranking refused: auc: seen 0.8")
 
 
 def test_model_is_compared_with_the_last_release_on_the_same_rows(world, first):
     gate = RankingGateSettings(num_resamples=50, max_likely_auc_drop=0.0)
-    made = run(world, gate, "model", has_last=True)
+    made = run(world, gate, has_last=True)
     figures = figures_of(made)
     # Half of each chance is in the same order, and half of what happens.
     assert figures["last_release"]["auc"] == pytest.approx(figures["ours"]["auc"])
@@ -281,10 +302,20 @@ def test_model_is_compared_with_the_last_release_on_the_same_rows(world, first):
 
 def test_model_that_diverged_is_refused_not_raised(world, first):
     save(Ranker(nan_from=b"u"), world / "broken" / "Format-Serving")
-    made = run(world, RankingGateSettings(num_resamples=50), "broken", has_last=False)
+    made = run(world, RankingGateSettings(num_resamples=50), "broken")
     blessed, reason = answer_of(made)
     assert blessed == 0
     assert reason.startswith(
         "ranking refused: rows without a prediction: seen 600, expected at most 0."
     )
     assert "auc" not in figures_of(made)["ours"]
+
+
+def test_ranker_of_rewards_is_judged_by_rewards_that_may_be_parts(world, first):
+    """TFMA and we agree on rows that are half a positive."""
+    made = run(world, RankingGateSettings(num_resamples=50), target="reward")
+    assert answer_of(made) == (1, "ranking passed: 7 of 7 checks.")
+    figures, of_labels = figures_of(made), figures_of(first)
+    assert figures["ours"]["auc"] == pytest.approx(figures["tfma"]["auc"], abs=1e-3)
+    assert figures["ours"]["auc"] != pytest.approx(of_labels["ours"]["auc"], abs=1e-3)
+    assert figures["ours"]["calibration"] == pytest.approx(1.0, abs=0.1)
