@@ -83,9 +83,7 @@ def EvaluateRanking(
     """
     settings = RankingGateSettings.model_validate_json(settings_json)
     test = read_labelled(impressions.uri, "test", target=target)
-    seen = read_labelled(
-        impressions.uri, "train", "eval", target=target, with_serialized=False
-    )
+    seen = read_labelled(impressions.uri, "train", "eval", target=target, in_full=False)
 
     def predict(model_dir: str) -> np.ndarray:
         rank = tf.saved_model.load(model_dir).signatures["serving_default"]

@@ -27,8 +27,9 @@ class LabelledRows:
         timestamps: [n] int64, ms.
         positions: [n] int64, where the item was shown; `NO_POSITION` where that is not
             known.
-        history_lengths: [n] int64, items in the row's history.
-        serialized: [n] bytes, the tf.Examples; [0] where they were not asked for.
+        history_lengths: [n] int64, items in the row's history; [0] where they were not
+            asked for, as are the examples.
+        serialized: [n] bytes, the tf.Examples.
     """
 
     users: np.ndarray
@@ -58,7 +59,7 @@ def _batches(files: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def read_labelled(
-    uri: str, *splits: str, target: str = LABEL, with_serialized: bool = True
+    uri: str, *splits: str, target: str = LABEL, in_full: bool = True
 ) -> LabelledRows:
     """Reads splits of the `impressions`, one after the other.
 
@@ -66,7 +67,8 @@ def read_labelled(
         uri: of the Examples artifact.
         *splits: which.
         target: key of what is read as `labels`.
-        with_serialized: whether to keep the tf.Examples too, most of the memory.
+        in_full: whether to read histories and keep the tf.Examples too, which is most of
+            the time and of the memory.
     """
     spec = {
         USER_ID: tf.io.FixedLenFeature([], tf.string),
@@ -74,17 +76,19 @@ def read_labelled(
         target: tf.io.FixedLenFeature([], tf.float32),
         TIMESTAMP: tf.io.FixedLenFeature([], tf.int64),
         POSITION: tf.io.FixedLenFeature([], tf.int64, NO_POSITION),
-        HISTORY: tf.io.RaggedFeature(tf.string),
     }
+    keys = list(spec)
+    if in_full:
+        spec[HISTORY] = tf.io.RaggedFeature(tf.string)
     files = [file for split in splits for file in split_files(uri, split)]
     # A batch without a row, so that there is one: it gives the columns their types.
     parts: list[list[np.ndarray]] = []
     for serialized in itertools.chain([np.zeros(0, object)], _batches(files)):
         row = tf.io.parse_example(tf.constant(serialized, tf.string), spec)
-        columns = [row[key] for key in spec if key != HISTORY]
-        columns.append(row[HISTORY].row_lengths())
-        kept = serialized if with_serialized else serialized[:0]
-        parts.append([*(column.numpy() for column in columns), kept])
+        lengths, kept = np.zeros(0, np.int64), serialized[:0]
+        if in_full:
+            lengths, kept = row[HISTORY].row_lengths().numpy(), serialized
+        parts.append([*(row[key].numpy() for key in keys), lengths, kept])
     return LabelledRows(*map(np.concatenate, zip(*parts, strict=True)))
 
 

@@ -102,8 +102,8 @@ def _one_split(uri, *splits):
     return read_labelled(uri, splits[0])
 
 
-def _without_serialized(uri, *splits):
-    return read_labelled(uri, *splits, with_serialized=False)
+def _not_in_full(uri, *splits):
+    return read_labelled(uri, *splits, in_full=False)
 
 
 def _no_position_is_first(uri, *splits):
@@ -120,7 +120,7 @@ def test_labelled_rows_are_columns_of_equal_length(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [_reordered, _one_split, _without_serialized, _no_position_is_first]
+    "wrong", [_reordered, _one_split, _not_in_full, _no_position_is_first]
 )
 def test_labelled_checker_rejects(wrong, tmp_path):
     with pytest.raises(AssertionError):
@@ -136,8 +136,9 @@ def test_rows_are_labelled_by_what_is_asked_for(tmp_path):
 
 
 def test_labelled_rows_can_do_without_their_examples(examples):
-    rows = read_labelled(str(examples), "train", "eval", with_serialized=False)
-    assert len(rows.users) == 4 and len(rows.serialized) == 0
+    rows = read_labelled(str(examples), "train", "eval", in_full=False)
+    assert len(rows.users) == 4
+    assert len(rows.serialized) == len(rows.history_lengths) == 0
 
 
 def test_split_without_a_labelled_row_is_empty_columns(tmp_path):
