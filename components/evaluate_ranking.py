@@ -92,12 +92,13 @@ def evaluate_ranking(
 
     Returns:
         figures by name; each holds auc, gauc (see `evaluation.UserAuc`), logloss and
-        calibration (mean prediction / mean label), each with `<name>_interval`;
-        `rows_without_prediction`, where a prediction is NaN, and then all figures are;
-        and, where there is none, `slices`, see `_slice_figures`. Under "test": the numbers of rows, of users, of rows with a position and of rows
-        that gauc counts, and the share of positive rows; under "gain": intervals of the
-        paired difference of auc and of logloss to each other model. Without a test row,
-        "test" alone.
+        calibration (mean prediction / mean label), each with `<name>_interval`, and
+        `slices`, see `_slice_figures`. `rows_without_prediction` is how many predictions
+        are NaN: one is enough for figures that are NaN, without slices.
+        Under "test": the numbers of rows, of users, of rows with a position and of rows
+        that gauc counts, and the mean label as `positive_share`; under "gain": intervals
+        of the paired difference of auc and of logloss to each other model. Without a
+        test row, "test" alone.
     """
     nothing = np.zeros(len(test.labels))
     counted = user_auc(test.labels, nothing, test.users).counts
