@@ -26,7 +26,7 @@ class HPMN(Ranker):
 
     memory = HierarchicalMemory(events)      written by the history alone
     r      = MemoryRead(memory, v)           v: the candidate's fields
-    logits = b + MLP([query fields; r; v])
+    logits = b + MLP([query fields; r; v]) + <r, W v>
 
     A candidate is never written to the memory, so that one memory of a user answers for
     all candidates, and can be kept and written to as events come: `write_event`,
@@ -65,6 +65,9 @@ class HPMN(Ranker):
             settings.memory_units, settings.attention_hidden, settings.hops, name="read"
         )
         self.dnn = JointMLP(settings.hidden, settings.dropout, name="dnn")
+        self.match = tf.keras.layers.Dense(
+            settings.memory_units, use_bias=False, name="match"
+        )
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
 
     def read_query(self, features: Tensors, training: bool) -> Tensors:
@@ -167,4 +170,5 @@ class HPMN(Ranker):
             tf.concat([read, targets], axis=-1),
             training=training,
         )
-        return logits, attention
+        # Whether a memory speaks for a candidate is a product, slow to find by layers.
+        return logits + tf.reduce_sum(read * self.match(targets), axis=-1), attention

@@ -5,6 +5,7 @@ import tensorflow as tf
 from models.losses.memory_covariance import covariance_norm, covariance_square
 from models.ranking.hpmn import HPMN
 from models.ranking.hpmn_settings import CovarianceForm, HPMNSettings
+from models.ranking.inputs import flat
 from tests import reference_memory
 from tests.models import ranker_contract
 from tests.models.ranker_contract import (
@@ -96,7 +97,8 @@ def slow_logits_and_attention(model, rows):
         )
         for kernel, bias in map(_weights, dnn.mlp.dense):
             hidden = np.maximum(hidden @ kernel + bias, 0.0)
-        logits.append(model.bias.numpy() + (hidden @ dnn.out.kernel.numpy())[0])
+        score = read @ (target @ model.match.kernel.numpy())
+        logits.append(model.bias.numpy() + (hidden @ dnn.out.kernel.numpy())[0] + score)
         attention.append(weights)
     return np.array(logits), np.stack(attention)
 
@@ -140,6 +142,14 @@ class LeavesOutTheQuery(HPMN):
         return {**query, "fields": 0 * query["fields"]}
 
 
+class LeavesOutTheScore(HPMN):
+    def _read(self, query, candidates, training):
+        logits, attention = super()._read(query, candidates, training)
+        targets = flat(self.inputs_layer.candidates(candidates))
+        read, _ = self.read(query["memory"], targets)
+        return logits - tf.reduce_sum(read * self.match(targets), axis=-1), attention
+
+
 class ReadsNewestFirst(HPMN):
     def read_query(self, features, training):
         turned = {**features, HISTORY: features[HISTORY][:, ::-1]}
@@ -157,6 +167,7 @@ def test_hpmn_forward_equals_the_formula():
         ReadsTheTopLayerOnly,
         LeavesOutTheMemory,
         LeavesOutTheQuery,
+        LeavesOutTheScore,
         ReadsNewestFirst,
     ],
 )
