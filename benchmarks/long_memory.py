@@ -3,10 +3,11 @@
 Every model of `ranking.model` is trained on the world of `benchmarks.long_memory_world`,
 whose labels depend on the order of two events: on the same rows in the same order, by the
 same optimizer for the same number of steps, each with its own default sizes (HPMN's periods
-go up to a tenth of the longest lag). AUC is on fresh rows, by lag, with 95 % intervals by
-drawing rows; differences are paired. `attention_lag*` says which layer HPMN reads, 1 the
-lowest. A trained model's outcome is kept in a folder under the temporary one, so a run that
-was ended goes on where it was. `--quick` has three models and lags of 1, 10 and 50.
+go up to about a tenth of the longest lag). AUC is on fresh rows, by lag, with 95 % intervals
+by drawing rows; differences are paired. A model may need more steps than it got: a plot has
+the way there. `attention_lag*` says which layer HPMN reads, 1 the lowest. A trained model's
+outcome is kept in a folder under the temporary one, so a run that was ended goes on where it
+was. `--quick` has three models and lags of 1, 10 and 50.
 """
 
 import dataclasses
@@ -38,6 +39,8 @@ ROOT = Path(__file__).parents[1]
 BATCH_SIZE = 128
 LEARNING_RATE = 0.003
 LARGEST_GRADIENT = 1.0  # norm; thousands of recurrent steps may make it any
+CHECKPOINTS = 10
+_PEEKED = 1500  # test rows that AUC on the way is of
 _SCORED_AT_ONCE = 500
 _RESAMPLES = 500
 
@@ -71,12 +74,15 @@ class Outcome:
         logits: [n].
         attention: [n, D] how much each layer was read, from the lowest; D is 0 where a
             model has none.
-        train_s: seconds of CPU that training took.
+        learning: [checkpoints, lags] AUC of the first test rows on the way, at equal
+            distances.
+        train_s: seconds of CPU that training took, the checkpoints included.
         parameters: number of weights.
     """
 
     logits: np.ndarray
     attention: np.ndarray
+    learning: np.ndarray
     train_s: np.ndarray
     parameters: np.ndarray
 
@@ -87,8 +93,10 @@ def ranking_settings(name: str, scale: Scale) -> RankingSettings:
     return RankingSettings(model=name, **{name: sections.get(name, {})})
 
 
-def trained(name: str, world: World, scale: Scale, seed: int) -> Ranker:
-    """Returns a model trained on rows of the world."""
+def trained(
+    name: str, world: World, scale: Scale, seed: int, test: Rows
+) -> tuple[Ranker, np.ndarray]:
+    """Returns a model trained on rows of the world, and `Outcome.learning`."""
     tf.keras.utils.set_random_seed(seed)
     settings = ranking_settings(name, scale)
     model = make_ranker(world.feature_space(), settings)
@@ -108,36 +116,43 @@ def trained(name: str, world: World, scale: Scale, seed: int) -> Ranker:
         return tf.reduce_mean(losses)
 
     rng = np.random.default_rng([seed, 1])
-    losses = []
+    peeked = Rows(*(part[:_PEEKED] for part in dataclasses.astuple(test)))
+    learning = []
     for number in range(1, scale.steps + 1):
         rows = world.draw(BATCH_SIZE, rng)
         features = {key: tf.constant(v) for key, v in rows.features().items()}
-        losses.append(step(features, tf.constant(rows.label, tf.float32)))
-        if number % 100 == 0:
-            say(f"  {name}: step {number}, log loss {np.mean(losses[-100:]):.3f}")
-    return model
+        loss = step(features, tf.constant(rows.label, tf.float32))
+        if number % (scale.steps // CHECKPOINTS) == 0:
+            logits, _ = read(model, peeked)
+            learning.append(aucs_by_lag(world.lags, peeked, logits)())
+            shown = " ".join(f"{auc:.3f}" for auc in learning[-1])
+            say(f"  {name}: step {number}, log loss {loss:.3f}, AUC by lag {shown}")
+    return model, np.stack(learning)
+
+
+def aucs_by_lag(lags: tuple[int, ...], rows: Rows, logits: np.ndarray) -> GroupAuc:
+    """Returns what measures the AUC of the rows of each lag."""
+    return GroupAuc(rows.label, logits, np.searchsorted(lags, rows.lag), len(lags))
+
+
+def read(model: Ranker, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Returns logits [n], and attention [n, D] as of `Outcome`."""
+    if not hasattr(model, "read_with_attention"):
+        logits = np.concatenate([model(part).numpy() for part in _parts(rows)])
+        return logits, np.zeros([len(logits), 0])
+    found = [model.read_with_attention(part) for part in _parts(rows)]
+    logits = np.concatenate([logits for logits, _ in found])
+    return logits, np.concatenate([tf.reduce_mean(w, axis=1) for _, w in found])
 
 
 def outcome(name: str, world: World, scale: Scale, seed: int, test: Rows) -> Outcome:
     """Trains a model and returns what it says of the test rows."""
     begin = time.process_time()
-    model = trained(name, world, scale, seed)
+    model, learning = trained(name, world, scale, seed, test)
     train_s = time.process_time() - begin
-    has_layers = hasattr(model, "read_with_attention")
-    logits, attention = [], []
-    for features in _parts(test):
-        if has_layers:
-            scores, weights = model.read_with_attention(features)
-            attention.append(tf.reduce_mean(weights, axis=1).numpy())
-        else:
-            scores = model(features)
-        logits.append(scores.numpy())
-    return Outcome(
-        np.concatenate(logits),
-        np.concatenate(attention) if attention else np.zeros([len(test.label), 0]),
-        np.array(train_s),
-        np.array(model.count_params()),
-    )
+    logits, attention = read(model, test)
+    size = np.array(model.count_params())
+    return Outcome(logits, attention, learning, np.array(train_s), size)
 
 
 def _parts(rows: Rows) -> Iterator[dict[str, tf.Tensor]]:
@@ -199,7 +214,7 @@ class Figures:
                 self._note_layers(found.attention)
 
     def _aucs(self, rows: Rows, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        measure = GroupAuc(rows.label, logits, self._group, len(self._lags))
+        measure = aucs_by_lag(self._lags, rows, logits)
         return measure(), measure(self._drawn)
 
     def _note(self, key: str, value: float, resampled: np.ndarray) -> None:
@@ -225,19 +240,25 @@ class Figures:
     def _note_layers(self, attention: np.ndarray) -> None:
         """Notes how much each layer is read, and the mean layer, by lag."""
         layers = np.arange(1, attention.shape[1] + 1)
-        mean_layer = attention @ layers
+        mean_layer, by_lag = attention @ layers, []
         for place, lag in enumerate(self._lags):
             rows = self._group == place
             weights = self._drawn[:, rows]
             resampled = weights @ mean_layer[rows] / weights.sum(axis=1)
-            self._note(f"attention_lag{lag}", mean_layer[rows].mean(), resampled)
+            by_lag.append((mean_layer[rows].mean(), resampled))
+            self._note(f"attention_lag{lag}", *by_lag[-1])
             for layer, share in zip(layers, attention[rows].mean(axis=0), strict=True):
                 self.values[f"attention_lag{lag}_layer{layer}"] = float(share)
+        first, resampled_first = by_lag[0]
+        for lag, (mean, resampled) in zip(self._lags[1:], by_lag[1:], strict=True):
+            key = f"attention_lag{lag}_minus_lag{self._lags[0]}"
+            self._note(key, mean - first, resampled - resampled_first)
 
 
-def plots(figures: Figures, scale: Scale) -> list[Plot]:
-    """Returns AUC by lag, and HPMN's attention by layer."""
+def plots(figures: Figures, outcomes: dict[str, Outcome], scale: Scale) -> list[Plot]:
+    """Returns AUC by lag, its way there, and HPMN's attention by layer."""
     values = figures.values
+    steps = scale.steps // CHECKPOINTS * np.arange(1, CHECKPOINTS + 1)
     drawn = [
         Plot(
             name="auc",
@@ -249,7 +270,17 @@ def plots(figures: Figures, scale: Scale) -> list[Plot]:
                 for name in scale.models
             },
             log_x=True,
-        )
+        ),
+        Plot(
+            name="learning",
+            title=f"What was {max(scale.lags)} events ago: AUC by training steps",
+            x_label="steps",
+            y_label="AUC",
+            series={
+                name: list(zip(steps.tolist(), found.learning[:, -1], strict=True))
+                for name, found in outcomes.items()
+            },
+        ),
     ]
     if "hpmn" in scale.models:
         layers = range(1, len(scale.periods) + 1)
@@ -310,7 +341,7 @@ def main() -> int:
             "learning_rate": LEARNING_RATE,
             "seed": arguments.seed,
             "quick": arguments.quick,
-            "plots": [plot.model_dump() for plot in plots(figures, scale)],
+            "plots": [plot.model_dump() for plot in plots(figures, outcomes, scale)],
         },
         seconds=time.monotonic() - begin,
     )

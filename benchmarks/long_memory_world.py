@@ -52,7 +52,8 @@ class World:
     """Where rows are drawn from.
 
     Attributes:
-        lags: of which each row has one, each as often.
+        lags: of which each row has one, each as often. Nothing lies between them: who can
+            tell the nearest has no steps by which to come to the farthest.
         kinds: of declarations; items 0, 1, ... are they.
         noise_items: the items that say nothing, equally likely.
         longest_gap: events from the older declaration to the newer, at most; from 1, all

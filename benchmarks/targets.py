@@ -82,6 +82,12 @@ TARGETS: dict[str, dict[str, Target]] = {
         "peak_rss_gib": Target(at_most=4),
         "wall_ratio_two_workers": Target(above=1),
     },
+    "long_memory": {
+        "auc_lag500_hpmn_minus_best_other": Target(above=0),
+        "auc_lag1_hpmn_minus_best_other": Target(at_least=-0.01),
+        "attention_lag50_minus_lag1": Target(above=0),
+        "attention_lag500_minus_lag1": Target(above=0),
+    },
     "retrieval_peers": {
         "recall@10_tandem_1m": Target(at_least=0.26),
         "recall@100_tandem_1m": Target(at_least=0.65),

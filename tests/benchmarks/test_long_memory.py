@@ -1,4 +1,4 @@
-"""The world tells nothing but by order; figures by hand; a model trained for two steps."""
+"""The world tells nothing but by order; figures by hand; a model trained for ten steps."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from benchmarks.long_memory_world import Rows, World
 
 LAGS = (1, 3, 9)
 WORLD = World(LAGS, kinds=3, noise_items=5, longest_gap=4)
-TINY = Scale(LAGS, ("dnn", "hpmn"), 2, 60, (1, 2))
+TINY = Scale(LAGS, ("dnn", "hpmn"), 10, 60, (1, 2))
 
 
 # ---------------------------------------------------------------- the world
@@ -97,13 +97,14 @@ def check_figures(figures_class):
     assert values["auc_lag3_hpmn_minus_best_other"] == 0.5
     assert intervals["auc_lag3_hpmn_minus_best_other"] == (0.5, 0.5)
     assert [values[f"attention_lag{lag}"] for lag in LAGS] == [1.0, 2.0, 3.0]
+    assert values["attention_lag9_minus_lag1"] == 2.0
     assert values["attention_lag3_layer2"] == 1.0
     assert values["attention_lag3_layer1"] == 0.0
     assert values["parameters_hpmn"] == 4
 
 
 def _cost(parameters):
-    return np.array(1.5), np.array(parameters)
+    return np.zeros([10, 3]), np.array(1.5), np.array(parameters)
 
 
 class MixesLags(Figures):
@@ -146,8 +147,9 @@ def test_models_are_trained_and_kept(tmp_path, monkeypatch):
     assert found["hpmn"].logits.shape == (60,) and found["hpmn"].logits.std() > 0
     np.testing.assert_allclose(found["hpmn"].attention.sum(axis=1), 1.0, rtol=1e-5)
     assert found["hpmn"].attention.shape == (60, 2) and found["dnn"].attention.size == 0
-    drawn = plots(Figures(test, LAGS, found), TINY)
-    assert [plot.name for plot in drawn] == ["auc", "attention"]
+    assert found["hpmn"].learning.shape == (10, 3)
+    drawn = plots(Figures(test, LAGS, found), found, TINY)
+    assert [plot.name for plot in drawn] == ["auc", "learning", "attention"]
     monkeypatch.setattr(long_memory, "outcome", None)  # not trained again
     again = kept(tmp_path / "dnn.npz", "dnn", WORLD, TINY, 0, test)
     np.testing.assert_array_equal(again.logits, found["dnn"].logits)
