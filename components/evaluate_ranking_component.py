@@ -41,7 +41,7 @@ from models.retrieval.slices import Slicing
 from schemas.features import ITEM_ID, LABEL
 
 LAST_RELEASE = "last_release"
-# Of rankers with a memory in layers: `examples` [N] -> what each row reads of each [N, D].
+# Of rankers with a memory in layers: `examples` [N] -> what rows read of each [N, D].
 LAYER_ATTENTION = "layer_attention"
 # TFMA's names of figures, by ours.
 _TFMA_FIGURES = {

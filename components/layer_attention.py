@@ -1,7 +1,7 @@
 """Which layer of a lifelong memory answers for which interest, of some test rows.
 
-HPMN's low layers move with each event and its high ones seldom. If that is worth anything,
-an interest of yesterday is read from low layers and one of long ago from high ones.
+HPMN's low layers move with each event and its high ones seldom. If that is worth
+anything, an interest of yesterday is read from low layers, one of long ago from high ones.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """How good a ranker's probabilities are: in order, in size, for each user, on a plot.
 
 Pure NumPy; whoever has probabilities can be measured: a ranker, a baseline, another
-library's model. Labels are in [0, 1]. Where order is measured, a row with the label y is y
-of a positive and 1 - y of a negative one, as TFMA has it; hard labels are the usual case.
+library's model. Labels are in [0, 1]. Where order is measured, a row with the label y is
+y of a positive and 1 - y of a negative one, as TFMA has it; hard ones are the usual case.
 """
 
 import dataclasses
