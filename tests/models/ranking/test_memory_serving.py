@@ -2,16 +2,18 @@
 
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from models.preprocessing import TransformGraph, raw_features
-from models.ranking.hpmn import HPMN
+from models.ranking.hpmn import HPMN, MEMORY_FOLDER
 from models.ranking.hpmn_settings import HPMNSettings
 from models.ranking.memory_serving import MemoryServing
-from models.ranking.trainer import RankingModule
+from models.ranking.settings import RankingSettings
+from models.ranking.trainer import RankingModule, run_fn
 from schemas.features import Side
 from tests.models import transform_world as world
 
@@ -345,3 +347,54 @@ def test_score_after_ten_thousand_events_equals_the_batch_form(
             rtol=1e-4,
             atol=1e-5,
         )
+
+
+@pytest.mark.component
+def test_trainer_saves_the_memory_s_signatures_beside_the_ranker(
+    transform_uri, tmp_path
+):
+    """Rows by `ranking`, whose histories hold 3 events, and by memories agree."""
+    records = world.records()
+    file = world.write_split(tmp_path / "rows.gz", records)
+    hpmn = {"embedding_dim": 4, "periods": [1, 2], "memory_units": 6, "hidden": [8]}
+    settings = {"model": "hpmn", "hpmn": hpmn, "batch_size": 5, "max_epochs": 2}
+    config = RankingSettings.model_validate(settings).model_dump_json()
+    serving_dir = tmp_path / "model" / "Format-Serving"
+    run_fn(
+        types.SimpleNamespace(
+            train_files=[file],
+            eval_files=[file],
+            transform_output=transform_uri,
+            serving_model_dir=str(serving_dir),
+            model_run_dir=str(tmp_path / "run"),
+            custom_config={
+                "catalog": world.CATALOG.model_dump_json(),
+                "settings": config,
+            },
+        )
+    )
+    ranking = tf.saved_model.load(str(serving_dir)).signatures
+    # The first rows of a and of d have the items' features as the table has them.
+    chosen = [records[0], records[3], records[9]]
+    examples = tf.constant([world.serialized(record) for record in chosen])
+    expected = ranking["logits"](examples)["logits"]
+    assert ranking["layer_attention"](examples)["weights"].shape == (3, 2)
+
+    memory = tf.saved_model.load(str(tmp_path / "model" / MEMORY_FOLDER)).signatures
+    state = {"memory": tf.zeros([3, 2, 6]), "step": tf.zeros([3], tf.int64)}
+    histories = [record["history_item_ids"] for record in chosen]
+    for place in range(3):
+        ids = [some[place] if place < len(some) else "" for some in histories]
+        state = memory["update_memory"](**state, **item_inputs(ids))
+    users = {
+        "user_id": tf.constant(["u", "u", "w"]),
+        "user_age": tf.constant([20.0, 20.0, NAN]),
+        "user_city": tf.constant(["rome", "rome", ""]),
+        "user_club": tf.constant(["", "", ""]),
+        "context_device": tf.constant(["phone", "tv", "phone"]),
+        "context_delay": tf.constant([NAN, NAN, NAN]),
+    }
+    answer = memory["score"](
+        memory=state["memory"], **users, **item_inputs([["a"], ["d"], ["b"]])
+    )
+    np.testing.assert_allclose(answer["logits"][:, 0], expected, rtol=1e-4, atol=1e-5)
