@@ -82,7 +82,17 @@ class Progress(tf.keras.callbacks.Callback):
             self.model.stop_training = True
 
     def keep_best(self, model: tf.keras.Model) -> None:
-        """Gives the model the weights that were best on the eval split."""
+        """Gives the model the weights that were best on the eval split.
+
+        Raises:
+            ValueError: if no epoch had a log loss that is a number.
+        """
+        if not np.isfinite(float(self._lowest)):
+            raise ValueError(
+                "the log loss on the eval split was no number after each of "
+                f"{int(self._epochs)} epochs: training diverged. Lower "
+                "`ranking.learning_rate`, or try `ranking.schedule: warmup`"
+            )
         _copy(self._best, model.weights)
 
 

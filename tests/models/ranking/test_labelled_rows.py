@@ -116,6 +116,14 @@ def test_epochs_checker_rejects(wrong, file):
         check_epochs(lambda: wrong([file], labelled_world.Transform(), SETTINGS))
 
 
+def test_files_are_read_once(tmp_path):
+    file = labelled_world.write(tmp_path / "rows.gz", ROWS)
+    rows = _read(file)
+    (tmp_path / "rows.gz").unlink()
+    assert len(list(rows.epochs(0))) == 15
+    assert len(list(rows.in_order())) == 5
+
+
 def test_another_seed_is_another_order(file):
     first, other = (
         _keys(list(_read(file, settings).epochs(0).take(5).as_numpy_iterator()))

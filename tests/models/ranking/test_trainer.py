@@ -111,12 +111,14 @@ def test_fit_that_was_killed_resumes_to_the_same_weights(
     check_resuming(files, whole, tmp_path, monkeypatch, Progress)
 
 
+@pytest.mark.component
 @pytest.mark.parametrize("wrong", [DrawsOn, ForgetsTheOptimizer, StartsAnew])
 def test_resuming_checker_rejects(wrong, files, whole, tmp_path, monkeypatch):
     with pytest.raises(AssertionError):
         check_resuming(files, whole, tmp_path, monkeypatch, wrong)
 
 
+@pytest.mark.component
 def test_fit_that_was_over_when_killed_learns_no_more(files, whole, tmp_path):
     """It was killed between the last epoch and the saved model."""
     fit_to(files, tmp_path, checkpoints=tmp_path / "resume")
@@ -166,6 +168,7 @@ class StopsAtOnce(Progress):
         super().__init__(1, seed, folder)
 
 
+@pytest.mark.component
 @pytest.mark.parametrize("wrong", [KeepsTheLast, StopsAtOnce])
 def test_stopping_checker_rejects(wrong, files, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "Progress", wrong)
@@ -225,6 +228,7 @@ def _is_layer(module):
     return isinstance(module, tf.keras.layers.Layer)
 
 
+@pytest.mark.component
 def test_fit_in_16_bits_computes_in_16_bits(files, tmp_path):
     seen = []
 
