@@ -23,6 +23,7 @@ from models.retrieval.intervals import UserBootstrap
 from models.retrieval.slices import Slicing
 
 _PRIOR_STRENGTH = 10.0
+_MOST_BINS, _LEAST_BINS, _ROWS_OF_BIN = 20, 5, 100  # of a calibration curve
 _WHOLE = ("auc", "gauc", "logloss", "calibration")
 
 
@@ -223,10 +224,13 @@ def curves_of(
         return {}
     labels = test.labels.astype(np.float64)
     draws = UserBootstrap(test.users, settings.seed, settings.num_resamples)
+    num_bins = min(max(len(labels) // _ROWS_OF_BIN, _LEAST_BINS), _MOST_BINS)
     return {
         name: {
             "roc": roc_curve(labels, values).tolist(),
-            "calibration": calibration_curve(labels, values.astype(float), draws),
+            "calibration": calibration_curve(
+                labels, values.astype(np.float64), draws, num_bins
+            ),
         }
         for name, values in predictions.items()
         if not np.isnan(values).any()

@@ -87,16 +87,15 @@ def _roc(curves: dict[str, dict]) -> np.ndarray:
 
 def _write_attention(attention: LayerAttention) -> None:
     layers = [f"layer {place}" for place in range(1, attention.of_users.shape[1] + 1)]
-    parts = {
-        "interests": (attention.interests, attention.of_interests),
-        "users": (attention.users, attention.of_users),
-    }
-    for name, (labels, weights) in parts.items():
-        if labels:
-            image = heat_map(
-                f"Attention over layers, by {name}", labels, layers, weights
-            )
-            _write_image(f"layer_attention/{name}", image)
+    means = "Attention over layers: means by interest (rows)"
+    _write_image(
+        "layer_attention/interests",
+        heat_map(means, attention.interests, layers, attention.of_interests),
+    )
+    if attention.users:
+        title = "Attention over layers: one row of each user"
+        image = heat_map(title, attention.users, layers, attention.of_users)
+        _write_image("layer_attention/users", image)
 
 
 def _write_image(tag: str, image: np.ndarray) -> None:

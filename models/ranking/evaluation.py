@@ -183,7 +183,7 @@ def calibration_curve(
     labels: np.ndarray,
     predictions: np.ndarray,
     draws: UserBootstrap,
-    num_bins: int = 20,
+    num_bins: int,
 ) -> list[dict]:
     """Returns the mean label of rows of like predictions, smallest predictions first.
 

@@ -293,6 +293,13 @@ def check_curves(curves_of) -> None:
     json.dumps(curves, allow_nan=False)
 
 
+@pytest.mark.parametrize(("rows", "bins"), [(200, 5), (700, 7), (5000, 20)])
+def test_bins_of_calibration_hold_enough_rows_to_say_something(rows, bins):
+    test, predictions = sample(rows=rows)
+    curves = curves_of(test, {"m": predictions["worse"]}, SETTINGS)
+    assert len(curves["m"]["calibration"]) == bins
+
+
 def _one_curve(test, predictions, settings):
     known = curves_of(test, predictions, settings)
     return dict.fromkeys(known, known["good"])
