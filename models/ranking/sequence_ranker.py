@@ -37,7 +37,11 @@ class SequenceRanker(Ranker):
         super().__init__(space, **kwargs)
         self.l2 = settings.l2
         self.inputs_layer = RankerInputs(
-            space, settings.embedding_dim, items, name="inputs"
+            space,
+            settings.embedding_dim,
+            items,
+            tf.keras.initializers.RandomNormal(stddev=settings.embedding_stddev),
+            name="inputs",
         )
         self.head = self.make_head(settings)
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")

@@ -12,6 +12,12 @@ class SequenceSettings(BaseModel):
     embedding_dim: int = Field(
         default=16, ge=1, description="Length K of a field's vector."
     )
+    embedding_stddev: float = Field(
+        default=0.05,
+        gt=0,
+        description="Spread of the vectors at first. On long histories, DIEN begins to "
+        "learn sooner with 0.5.",
+    )
     hidden: tuple[PositiveInt, ...] = Field(
         default=(128, 64), min_length=1, description="Units of the layers on top."
     )

@@ -73,3 +73,12 @@ def test_penalty_covers_the_vectors_of_the_batch_only():
     np.testing.assert_allclose(sum(model.losses), expected, rtol=1e-5)
     model(sequence_rows.ROWS, training=False)
     assert model.losses == []
+
+
+def test_vectors_spread_at_first_as_asked_for():
+    for stddev in (0.05, 0.5):
+        settings = SETTINGS.model_copy(update={"embedding_stddev": stddev})
+        table = LSTM(sequence_rows.SPACE, settings).inputs_layer.vectors.table.numpy()
+        # 5 standard errors of a normal sample's spread.
+        bound = 5 * stddev / np.sqrt(2 * table.size)
+        assert abs(table.std() - stddev) < bound
