@@ -13,6 +13,7 @@ from schemas.features import LABEL, POSITION, REWARD
 
 NO_POSITION = -1
 _SHUFFLED_ROWS = 1_000_000
+_COUNTED_AT_ONCE = 4096
 
 
 class LabelledRows:
@@ -39,9 +40,10 @@ class LabelledRows:
         self._rows = serialized_rows(file_patterns).cache()
         self._transform = transform
         self._settings = settings
-        # Read through the cache, which is then full.
-        count = self._rows.reduce(tf.constant(0, tf.int64), lambda count, _: count + 1)
-        self.num_batches = math.ceil(int(count) / settings.batch_size)
+        # Read through the cache, which is then full; many rows a call of the counting.
+        counts = self._rows.batch(_COUNTED_AT_ONCE).map(tf.size).as_numpy_iterator()
+        num_rows = sum(map(int, counts))
+        self.num_batches = math.ceil(num_rows / settings.batch_size)
 
     def in_order(self) -> tf.data.Dataset:
         """Returns one pass over the rows as they stand."""
