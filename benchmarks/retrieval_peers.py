@@ -2,10 +2,12 @@
 
 On both MovieLens logs every contender learns from the same events and ranks the whole
 catalogue, less what the user has met, for the same test events; see
-`benchmarks.retrieval_contest`. A contender's outcome is kept in a folder under the
-temporary one, so a run that was ended goes on where it was; what was made of other sources
-is not used again. `--quick` has the smaller log, small grids and no SASRec, which takes
-too long.
+`benchmarks.retrieval_contest`. Each log is raced twice: as it is, where events of the same
+second are not each other's past, and with the order of the file taken for that of time, as
+published comparisons do; see `benchmarks.log_order`. A contender's outcome is kept in a
+folder under the temporary one, so a run that was ended goes on where it was; what was made
+of other sources is not used again. `--quick` has the smaller log as it is, small grids and
+no SASRec, which takes too long.
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.command_line import finish, parsed_arguments, say
+from benchmarks.log_order import fetched_in_log_order
 from benchmarks.plot import Plot
 from benchmarks.result import Result, versions_of
 from benchmarks.retrieval_baselines import Ease, ItemKnn, Popularity, RecentPopularity
@@ -33,6 +36,10 @@ from pipeline.datasets import fetch
 
 ROOT = Path(__file__).parents[1]
 DATASETS = {"100k": "movielens-100k", "1m": "movielens-1m"}
+IN_LOG_ORDER = (
+    "_in_log_order"  # ends the name of a race in which the file's order counts
+)
+RACES = tuple(size + how for how in ("", IN_LOG_ORDER) for size in DATASETS)
 CUTOFFS = (10, 100)
 PLOTTED_CUTOFFS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 TANDEM = "tandem"
@@ -75,25 +82,32 @@ def baselines(is_quick: bool) -> dict[str, Contender]:
 
 
 class Bench:
-    """Runs the contenders on one dataset and keeps their outcomes.
+    """Runs the contenders in one race and keeps their outcomes.
 
     Args:
-        size: key of `DATASETS`.
+        race: one of `RACES`.
         folder: where outcomes and the fetched data stay from run to run.
         seed: of the sampled events.
         is_quick: whether less is to do.
     """
 
-    def __init__(self, size: str, folder: Path, seed: int, is_quick: bool):
-        self._size = size
+    def __init__(self, race: str, folder: Path, seed: int, is_quick: bool):
+        size = race.removesuffix(IN_LOG_ORDER)
+        self._race = race
+        self._dataset = DATASETS[size]
         self._folder = folder
         self._is_quick = is_quick
-        directory = fetch(DATASETS[size], folder / "data", say).directory
+        self._data = folder / "data"
+        directory = fetch(self._dataset, self._data, say).directory
+        if race != size:
+            self._data = folder / f"data{IN_LOG_ORDER}"
+            self._data.mkdir(exist_ok=True)
+            directory = fetched_in_log_order(directory, self._data)
         sizes = QUICK_SIZES if is_quick else FULL_SIZES
         if not is_quick and size == "100k":
             sizes = dataclasses.replace(sizes, test=sys.maxsize)  # all of them
         self.contest = read_contest(directory, sizes, seed)
-        self._contest_file = folder / f"contest-{size}-{seed}-{is_quick}.npz"
+        self._contest_file = folder / f"contest-{race}-{seed}-{is_quick}.npz"
         self.contest.save(self._contest_file)
 
     def outcomes(self) -> dict[str, Outcome]:
@@ -125,22 +139,22 @@ class Bench:
         """Returns an outcome, from its file where the same was done before."""
         content = hashlib.sha256(self._contest_file.read_bytes()).hexdigest()
         key = _digest([name, content, sources, str(self._is_quick)])
-        file = self._folder / f"{self._size}-{name}-{key}.npz"
+        file = self._folder / f"{self._race}-{name}-{key}.npz"
         if not file.exists():
-            say(f"  {name} on {DATASETS[self._size]}")
+            say(f"  {name} on {self._race}")
             run(file)
         outcome = Outcome.load(file)
         recalls = [f"{recall_at(outcome.ranks, k).mean():.4f}" for k in CUTOFFS]
-        say(f"{self._size:>5} {name:18} {' '.join(recalls)}  {outcome.setting}")
+        say(f"{self._race:>5} {name:18} {' '.join(recalls)}  {outcome.setting}")
         return outcome
 
     def _tandem(self, file: Path) -> None:
         root = file.with_suffix("")
         root.mkdir(exist_ok=True)
         if not (root / "data").exists():
-            (root / "data").symlink_to(self._folder / "data")
+            (root / "data").symlink_to(self._data)
         command = [sys.executable, "-m", "benchmarks.retrieval_tandem"]
-        command += [DATASETS[self._size], str(root)]
+        command += [self._dataset, str(root)]
         self._run(command, file)
 
     def _peer(self, module: str, pins: Sequence[str], file: Path) -> None:
@@ -188,7 +202,7 @@ def _digest(texts: Sequence[str]) -> str:
 
 
 def figures(
-    outcomes: dict[str, Outcome], users: np.ndarray, size: str
+    outcomes: dict[str, Outcome], users: np.ndarray, race: str
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Returns each contender's recall, and Tandem's less each other's, with intervals.
 
@@ -197,14 +211,14 @@ def figures(
     Args:
         outcomes: by contender, all of the same events.
         users: [n] whose events they are.
-        size: ends each key.
+        race: ends each key.
     """
     values, intervals = {}, {}
     for cutoff in CUTOFFS:
         hits = {name: recall_at(o.ranks, cutoff) for name, o in outcomes.items()}
-        columns = {f"recall@{cutoff}_{name}_{size}": hit for name, hit in hits.items()}
+        columns = {f"recall@{cutoff}_{name}_{race}": hit for name, hit in hits.items()}
         columns |= {
-            f"recall@{cutoff}_{TANDEM}_minus_{name}_{size}": hits[TANDEM] - hit
+            f"recall@{cutoff}_{TANDEM}_minus_{name}_{race}": hits[TANDEM] - hit
             for name, hit in hits.items()
             if name != TANDEM
         }
@@ -217,7 +231,7 @@ def figures(
     return values, intervals
 
 
-def plot(outcomes: dict[str, Outcome], size: str) -> Plot:
+def plot(outcomes: dict[str, Outcome], race: str) -> Plot:
     """Returns recall by cut-off, a line for each contender, the best at 100 first."""
     recalls = {
         name: [
@@ -228,8 +242,8 @@ def plot(outcomes: dict[str, Outcome], size: str) -> Plot:
     }
     at_100 = PLOTTED_CUTOFFS.index(100)
     return Plot(
-        name=f"recall_{size}",
-        title=f"{DATASETS[size]}: recall of the last 20 % of events",
+        name=f"recall_{race}",
+        title=f"MovieLens {race.replace('_', ' ')}: recall of the last 20 % of events",
         x_label="cut-off k",
         y_label="recall@k",
         series=dict(sorted(recalls.items(), key=lambda line: -line[1][at_100][1])),
@@ -244,16 +258,16 @@ def main() -> int:
     folder = Path(tempfile.gettempdir()) / "tandem-bench-retrieval-peers"
     folder.mkdir(exist_ok=True)
     values, intervals, data, plots = {}, {}, {}, []
-    for size in ("100k",) if arguments.quick else DATASETS:
-        bench = Bench(size, folder, arguments.seed, arguments.quick)
+    for race in RACES[:1] if arguments.quick else RACES:
+        bench = Bench(race, folder, arguments.seed, arguments.quick)
         outcomes = bench.outcomes()
         users = bench.contest.users[bench.contest.test_rows]
         for total, part in zip(
-            (values, intervals), figures(outcomes, users, size), strict=True
+            (values, intervals), figures(outcomes, users, race), strict=True
         ):
             total.update(part)
-        plots.append(plot(outcomes, size).model_dump())
-        data[size] = {
+        plots.append(plot(outcomes, race).model_dump())
+        data[race] = {
             "events": len(bench.contest.items),
             "catalogue": len(bench.contest.item_ids),
             "test_events": len(bench.contest.test_rows),
