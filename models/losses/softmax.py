@@ -229,7 +229,7 @@ def in_batch_softmax_loss(
     candidate_ids: tf.Tensor | None = None,
     log_q: tf.Tensor | None = None,
     rewards: tf.Tensor | None = None,
-    temperature: float = 1.0,
+    temperature: tf.Tensor | float = 1.0,
     known_positives: tuple[tf.Tensor, tf.Tensor] | None = None,
     *,
     positive_log_q: tf.Tensor | None = None,
@@ -258,8 +258,8 @@ def in_batch_softmax_loss(
         candidate_ids: [C] ids by which duplicates are found; None masks nothing.
         log_q: [C] float, see `logq_corrected`; None is the plain in-batch softmax.
         rewards: [B] float, r_b >= 0; None weighs every row 1.
-        temperature: > 0. Serving ranks by the inner product alone, which the
-            temperature and the correction do not enter.
+        temperature: > 0, a number or a learnt scalar. Serving ranks by the inner product
+            alone, which the temperature and the correction do not enter.
         known_positives: ([C] candidate ids, [B, T] each user's known positives), see
             `mask_known_positives`; None masks none of them.
         positive_log_q: [B] float, log_q of each row's own column; None takes `log_q`.
@@ -276,7 +276,8 @@ def in_batch_softmax_loss(
             the rewards, as in the paper: a row of reward 0 still counts as a row.
 
     Raises:
-        ValueError: if `temperature` is not positive, or an argument has a wrong rank.
+        ValueError: if `temperature` is a number and not positive, or an argument has a
+            wrong rank.
 
     Not checked: that the vectors have unit length. The towers normalise them, so that
     training and the index score alike; normalising here would hide a tower that does
@@ -286,7 +287,7 @@ def in_batch_softmax_loss(
         [1] Yi et al. Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
             Recommendations. RecSys 2019. Eq. (4).
     """
-    if temperature <= 0:
+    if isinstance(temperature, int | float) and temperature <= 0:
         raise ValueError(
             f"`temperature` should be > 0. Received: temperature={temperature}"
         )

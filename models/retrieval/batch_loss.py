@@ -70,7 +70,7 @@ def batch_loss(
         candidates.numbers,
         log_q,
         row[REWARD],
-        settings.temperature,
+        towers.temperature,
         (candidates.item_ids, history) if settings.mask_history else None,
         positive_log_q=positive_log_q,
         refined=settings.refined_correction,

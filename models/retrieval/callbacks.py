@@ -83,6 +83,23 @@ class EvalRecall(tf.keras.callbacks.Callback):
         return tf.cast(is_hit, tf.float32)
 
 
+class TemperatureBoard(tf.keras.callbacks.Callback):
+    """Writes the temperature after each epoch.
+
+    Args:
+        logs: folder of the run.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(str(logs))
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        with self._writer.as_default():
+            tf.summary.scalar("temperature", self.model.temperature, step=epoch)
+        self._writer.flush()
+
+
 class FrequencyBoard(tf.keras.callbacks.Callback):
     """Writes the estimated sampling probabilities, and how far they are from exact ones.
 

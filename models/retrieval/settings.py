@@ -49,7 +49,15 @@ class RetrievalSettings(BaseModel):
         default=1, ge=1, description="Blocks of the `attention` encoder."
     )
     temperature: float = Field(
-        default=0.1, gt=0, description="Divides the cosine in training; tune on recall."
+        default=0.1,
+        gt=0,
+        description="Divides the cosine in training; tune on recall where it is not "
+        "learnt.",
+    )
+    learn_temperature: bool = Field(
+        default=True,
+        description="Whether the temperature is learnt with the towers, from "
+        "`temperature` on.",
     )
     batch_size: int = Field(
         default=1024, ge=2, description="Rows, and negatives, a step."
@@ -85,6 +93,12 @@ class RetrievalSettings(BaseModel):
     )
     weight_decay: float = Field(
         default=0.01, ge=0, description="AdamW's decay of every weight, a step."
+    )
+    averaged_epochs: float = Field(
+        default=0.5,
+        ge=0,
+        description="Time constant, in epochs, of the moving average that takes the "
+        "place of the weights after each epoch; 0 keeps the weights of the last step.",
     )
     dropout: float = Field(
         default=0.2,

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.preprocessing import TransformGraph
-from models.retrieval.callbacks import EvalRecall, FrequencyBoard
+from models.retrieval.callbacks import EvalRecall, FrequencyBoard, TemperatureBoard
 from models.retrieval.checkpoint import (
     CHECKPOINT,
     Cost,
@@ -36,6 +36,7 @@ from models.training_input import (
     transformed_batches,
 )
 from models.training_log import StepMetrics
+from models.weight_average import WeightAverage
 from schemas.features import FeatureCatalog, Side
 
 
@@ -155,6 +156,7 @@ def _watch(
     return [
         tf.keras.callbacks.TensorBoard(str(logs)),
         StepMetrics(logs / "train"),
+        TemperatureBoard(logs),
         FrequencyBoard(logs, settings.accumulation_steps),
     ]
 
@@ -176,6 +178,10 @@ def _fit(
     for callback in callbacks:
         if isinstance(callback, FrequencyBoard):
             batches = callback.watch(batches)
+    if model.settings.averaged_epochs and steps:
+        # First, so that what the others measure is what is kept.
+        average = WeightAverage(model.settings.averaged_epochs, steps)
+        callbacks = [average, *callbacks]
     model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
 
 

@@ -89,6 +89,12 @@ class TwoTower(tfrs.Model):
         ]
         # Gives a user without history and features a direction instead of zero.
         self.bias = self.add_weight("bias", [dim], initializer="uniform")
+        # A ratio, and its log: weight decay draws it towards the setting, not towards 1.
+        self.log_temperature_ratio = None
+        if settings.learn_temperature:
+            self.log_temperature_ratio = self.add_weight(
+                "log_temperature_ratio", [], initializer="zeros"
+            )
         self.frequency = StreamingFrequencyEstimator(
             num_buckets=settings.frequency_buckets,
             num_hashes=settings.frequency_hashes,
@@ -96,6 +102,13 @@ class TwoTower(tfrs.Model):
             measure=settings.sampling_measure,
             name="frequency",
         )
+
+    @property
+    def temperature(self) -> tf.Tensor | float:
+        """What divides the cosine in training."""
+        if self.log_temperature_ratio is None:
+            return self.settings.temperature
+        return self.settings.temperature * tf.exp(self.log_temperature_ratio)
 
     def embed_query(self, query: Tensors, training: bool = False) -> tf.Tensor:
         """Returns [B, K] unit vectors of users; `query` holds `space.query_names`."""

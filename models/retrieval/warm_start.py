@@ -34,6 +34,7 @@ FREE_SETTINGS = frozenset(
         "max_epochs",
         "patience",
         "continued_epochs",
+        "averaged_epochs",
         "learning_rate",
         "weight_decay",
         "dropout",

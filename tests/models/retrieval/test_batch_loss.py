@@ -119,7 +119,9 @@ def slow_loss(
     losses: list[float] = []
     for i in range(len(names)):
         own = places[i]
-        scores = [float(queries[i] @ items[p]) / settings.temperature for p in places]
+        scores = [
+            float(queries[i] @ items[p]) / float(towers.temperature) for p in places
+        ]
         counted = positive_by_count or settings.sampling_measure is not (
             SamplingMeasure.EXPECTED_COUNT
         )

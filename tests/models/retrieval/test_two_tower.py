@@ -28,7 +28,7 @@ SPACE = FeatureSpace.from_vocabulary_sizes(CATALOG, SIZES)
 FIRST_ID = 2  # 0 pads, 1 is the bucket of unknown ids
 
 
-def _model(space=SPACE, **changed):
+def _model(space=SPACE, model_class=TwoTower, **changed):
     tf.keras.utils.set_random_seed(1)
     defaults = {
         "embedding_dim": 8,
@@ -37,7 +37,7 @@ def _model(space=SPACE, **changed):
         "dropout": 0.0,
         "frequency_buckets": 4096,
     }
-    model = TwoTower(space, RetrievalSettings(**defaults | changed))
+    model = model_class(space, RetrievalSettings(**defaults | changed))
     # Initial gains of 1 and scores of 0 would hide a gain or a score that is not read.
     rng = np.random.default_rng(2)
     for weight in (model.mean_gain, model.last_gain, model.history_mean.scores):
@@ -270,7 +270,7 @@ def _gradients(model, batch):
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_gradients_are_finite_and_reach_every_trainable_variable(dropout):
     variables, gradients = _gradients(_model(dropout=dropout), _batch(32))
-    assert len(variables) == 8
+    assert len(variables) == 9
     for variable, gradient in zip(variables, gradients, strict=True):
         assert gradient is not None, variable.name
         gradient = tf.convert_to_tensor(gradient).numpy()
@@ -352,6 +352,60 @@ def test_loss_without_correction_equals_the_slow_reference():
 def test_loss_checker_rejects(wrong):
     with pytest.raises(AssertionError):
         check_loss(wrong)
+
+
+def check_learnt_temperature(model_class):
+    """The loss is that of 0.2 e^0.5, and falls against its slope in the ratio's log."""
+    batch = _batch(12)
+    log_q = np.zeros(12)
+
+    def loss_at(log_ratio):
+        settings = {"sampling_correction": False, "learn_temperature": True}
+        model = _model(temperature=0.2, model_class=model_class, **settings)
+        model.log_temperature_ratio.assign(log_ratio)
+        variables, gradients = _gradients(model, batch)
+        slope = next(
+            float(gradient)
+            for variable, gradient in zip(variables, gradients, strict=True)
+            if variable is model.log_temperature_ratio
+        )
+        slow = _slow_loss(correction=False, temperature=0.2 * np.exp(log_ratio))
+        np.testing.assert_allclose(
+            model.compute_loss(batch), slow(model, *batch, log_q), rtol=1e-5
+        )
+        return slow(model, *batch, log_q), slope
+
+    step = 1e-3
+    (below, _), (_, slope), (above, _) = map(loss_at, (0.5 - step, 0.5, 0.5 + step))
+    np.testing.assert_allclose(slope, (above - below) / (2 * step), rtol=1e-3)
+
+
+class Inverse(TwoTower):
+    @property
+    def temperature(self):
+        return self.settings.temperature * tf.exp(-self.log_temperature_ratio)
+
+
+class FromOne(TwoTower):
+    @property
+    def temperature(self):
+        return tf.exp(self.log_temperature_ratio)
+
+
+class Unlearnt(TwoTower):
+    @property
+    def temperature(self):
+        return tf.stop_gradient(super().temperature) + 0.0 * self.log_temperature_ratio
+
+
+def test_learnt_temperature():
+    check_learnt_temperature(TwoTower)
+
+
+@pytest.mark.parametrize("wrong", [Inverse, FromOne, Unlearnt])
+def test_checker_rejects_wrong_temperatures(wrong):
+    with pytest.raises(AssertionError):
+        check_learnt_temperature(wrong)
 
 
 def test_loss_outside_of_training_counts_nothing():
