@@ -101,7 +101,7 @@ class RetrievalSettings(BaseModel):
         "place of the weights after each epoch; 0 keeps the weights of the last step.",
     )
     dropout: float = Field(
-        default=0.2,
+        default=0.1,
         ge=0,
         lt=1,
         description="Share of history events and of item units dropped in training.",
