@@ -29,6 +29,11 @@ class Layout:
         return self.root / "pipeline"
 
     @property
+    def checkpoints(self) -> Path:
+        """What a killed training left, until it has been resumed and has ended."""
+        return self.root / "checkpoints"
+
+    @property
     def metadata(self) -> Path:
         """ML Metadata's SQLite file."""
         return self.root / "metadata.sqlite"

@@ -113,6 +113,7 @@ def run_pipeline(
             newest_release=str(releases[-1]) if releases else f"none at {run_id}",
             metadata_connection_config=connection,
             last_release_strategy=LastReleaseStrategy,
+            checkpoints=str(layout.checkpoints),
             span=span,
             continues=span_run is not None and not span_run.from_scratch,
         ),

@@ -47,6 +47,8 @@ class Surroundings:
         newest_release: what the serving root holds; changes when a push is due again.
         metadata_connection_config: of ML Metadata; None leaves it to the orchestrator.
         last_release_strategy: which release the gates compare with.
+        checkpoints: folder that a killed training is resumed from by the next run; ""
+            where no folder outlives a stage.
         span: the span to test on, "" where the log is split by shares.
         continues: whether training continues the release of an earlier span.
     """
@@ -60,6 +62,7 @@ class Surroundings:
     newest_release: str = ""
     metadata_connection_config: Any = None
     last_release_strategy: type = tfx.dsl.experimental.LatestArtifactStrategy
+    checkpoints: str = ""
     span: str = ""
     continues: bool = False
 
@@ -203,7 +206,9 @@ def _model_stages(
     )
     selection, retrieval, index, retrieval_gate = to_retrieval_gate
     candidates = selection.outputs["candidates"]
-    to_ranking_gate = _ranking_stages(config, ingest, learning, schema, last_release)
+    to_ranking_gate = _ranking_stages(
+        config, ingest, learning, schema, last_release, surroundings
+    )
     ranking, _, ranking_gate = to_ranking_gate
     export = ExportRecommender(
         interactions=interactions,
@@ -248,6 +253,7 @@ def _ranking_stages(
     learning: Learning,
     schema: BaseNode,
     last_release: BaseNode,
+    surroundings: Surroundings,
 ) -> tuple[BaseNode, BaseNode, BaseNode]:
     """Returns the stages from the labelled rows to the ranking gate."""
     impressions = ingest.outputs["impressions"]
@@ -257,6 +263,7 @@ def _ranking_stages(
         config,
         impressions,
         schema,
+        {"checkpoints": surroundings.checkpoints},
         transform_graph=learning.transform_graph,
     )
     evaluator = tfx.components.Evaluator(
@@ -307,6 +314,7 @@ def _retrieval_stages(
         config,
         interactions,
         schema,
+        {},
         transform_graph=learning.transform_graph,
         base_model=learning.base,
     )
@@ -333,6 +341,7 @@ def _trainer(
     config: TandemConfig,
     examples: tfx.types.BaseChannel,
     schema: BaseNode,
+    more_config: dict[str, str],
     **channels: tfx.types.BaseChannel | None,
 ) -> tfx.components.Trainer:
     """Returns the Trainer that runs `models.<name>.trainer.run_fn` on more channels."""
@@ -345,6 +354,7 @@ def _trainer(
         custom_config={
             "catalog": config.features.model_dump_json(),
             "settings": getattr(config, name).model_dump_json(),
+            **more_config,
         },
         **channels,
     ).with_id(f"Trainer.{name}")

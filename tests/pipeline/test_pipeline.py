@@ -1,8 +1,11 @@
 """The component graph: what feeds what, and which gates stand before each stage."""
 
+import json
+
 import pytest
 
 from pipeline.config import load_config
+from pipeline.layout import Layout
 
 pytestmark = pytest.mark.component  # importing TFX takes seconds
 
@@ -347,3 +350,14 @@ def test_every_gate_is_reported(nodes):
 
     asked = set().union(*GATES.values())
     assert set(_GATES) == asked
+
+
+def test_a_killed_ranking_is_resumed_from_a_folder_that_outlives_the_stage(tmp_path):
+    def checkpoints(pipeline):
+        (trainer,) = (c for c in pipeline.components if c.id == "Trainer.ranking")
+        return json.loads(trainer.exec_properties["custom_config"])["checkpoints"]
+
+    kept = Layout(tmp_path).checkpoints
+    assert checkpoints(make_pipeline(tmp_path, checkpoints=str(kept))) == str(kept)
+    assert tmp_path / "artifacts" not in kept.parents
+    assert checkpoints(make_pipeline(tmp_path)) == ""
