@@ -136,4 +136,7 @@ def logs(draw, sizes=(1, 8)):
         files[place % len(files)].records.append(event)
     if spans == DAYS and draw(st.booleans()):
         del files[3]  # the newest day is then one that the log reaches past
+    exported = [file for file in files if file.span or spans == ("", "")]
+    if not any(file.records for file in exported):  # an empty export is refused
+        exported[0].records.append(files[-1].records.pop())
     return Log(draw(declarations()), files, draw(st.integers(1, 3)))
