@@ -361,6 +361,6 @@ def test_configuration_page_names_every_top_level_key_and_bound():
     text = render()
     for name in TandemConfig.model_fields:
         assert f"| `{name}` |" in text
-    assert "| `retrieval.dropout` | number | `0.2` | >= 0, < 1 |" in text
+    assert "| `retrieval.dropout` | number | `0.1` | >= 0, < 1 |" in text
     assert '| `data.events.list_separator` | string | `"\\|"` |' in text
     assert "Its keys are those of `data.events`." in text
