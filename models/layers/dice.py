@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from models.layers.joint_mlp import JointMLP
+
 
 @tf.keras.utils.register_keras_serializable("tandem")
 class Dice(tf.keras.layers.Layer):
@@ -45,54 +47,25 @@ class Dice(tf.keras.layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable("tandem")
-class DiceMLP(tf.keras.layers.Layer):
-    """`joint_mlp.JointMLP` with Dice in the place of the ReLU.
+class DiceMLP(JointMLP):
+    """`JointMLP` with Dice in the place of the ReLU.
 
     hidden = dice(W_q query + W_c candidate + b), then further layers; out = <w, hidden>
-
-    Args:
-        hidden: number of units of each layer, at least one layer.
-        dropout: share of a layer's outputs dropped in training, in [0, 1).
     """
 
-    def __init__(self, hidden: Sequence[int], dropout: float = 0.0, **kwargs) -> None:
-        super().__init__(**kwargs)
-        if not hidden:
-            raise ValueError("`hidden` should have a layer or more. Received: none")
-        self.hidden = tuple(hidden)
-        self.rate = dropout
-        first, *rest = self.hidden
-        dense = tf.keras.layers.Dense
-        self.query_dense = dense(first, use_bias=False, name="query_dense")
-        self.candidate_dense = dense(first, use_bias=False, name="candidate_dense")
-        self.bias = self.add_weight(name="bias", shape=(first,), initializer="zeros")
+    def make_layers(self, rest: Sequence[int]) -> None:
+        """Makes the layers behind the first, and a Dice for each."""
         self.dense = [
-            dense(units, name=f"dense_{place}") for place, units in enumerate(rest)
+            tf.keras.layers.Dense(units, name=f"dense_{place}")
+            for place, units in enumerate(rest)
         ]
         self.dice = [Dice(name=f"dice_{place}") for place in range(len(self.hidden))]
-        self.dropout = tf.keras.layers.Dropout(dropout)
-        self.out = dense(1, use_bias=False, name="out")
 
-    def call(
-        self, query: tf.Tensor, candidates: tf.Tensor, training: bool = False
-    ) -> tf.Tensor:
-        """Returns [B, C].
-
-        Args:
-            query: [B, 1, D], or [B, C, D].
-            candidates: [B, C, E].
-            training: whether to drop units, and to normalise by the batch.
-        """
-        hidden = self.query_dense(query) + self.candidate_dense(candidates) + self.bias
+    def bend(self, first: tf.Tensor, training: bool) -> tf.Tensor:
+        """See `JointMLP.bend`."""
+        hidden = first
         for place, dice in enumerate(self.dice):
             if place:
                 hidden = self.dense[place - 1](hidden)
             hidden = self.dropout(dice(hidden, training=training), training=training)
-        return tf.squeeze(self.out(hidden), axis=-1)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "hidden": self.hidden,
-            "dropout": self.rate,
-        }
+        return hidden

@@ -35,7 +35,7 @@ class JointMLP(tf.keras.layers.Layer):
         self.candidate_dense = dense(first, use_bias=False, name="candidate_dense")
         self.bias = self.add_weight(name="bias", shape=(first,), initializer="zeros")
         self.dropout = tf.keras.layers.Dropout(dropout)
-        self.mlp = MLP(rest, dropout, name="mlp")
+        self.make_layers(rest)
         self.out = dense(1, use_bias=False, name="out")
 
     def call(
@@ -48,11 +48,21 @@ class JointMLP(tf.keras.layers.Layer):
             candidates: [..., C, E].
             training: whether to drop units.
         """
-        hidden = tf.nn.relu(
-            self.query_dense(query) + self.candidate_dense(candidates) + self.bias
-        )
-        hidden = self.mlp(self.dropout(hidden, training=training), training=training)
-        return tf.squeeze(self.out(hidden), axis=-1)
+        first = self.query_dense(query) + self.candidate_dense(candidates) + self.bias
+        return tf.squeeze(self.out(self.bend(first, training)), axis=-1)
+
+    def make_layers(self, rest: Sequence[int]) -> None:
+        """Makes what `bend` takes.
+
+        Args:
+            rest: number of units of each layer but the first.
+        """
+        self.mlp = MLP(rest, self.rate, name="mlp")
+
+    def bend(self, first: tf.Tensor, training: bool) -> tf.Tensor:
+        """Returns the last layer's units; `first` is [..., C, U] before activation."""
+        hidden = self.dropout(tf.nn.relu(first), training=training)
+        return self.mlp(hidden, training=training)
 
     def get_config(self) -> dict:
         return {
