@@ -7,7 +7,7 @@ rows. `components.ranking_gate` decides by these figures.
 import numpy as np
 
 from components.ranking_gate import RankingGateSettings
-from components.read_examples import NO_POSITION, LabelledRows
+from components.read_examples import LabelledRows
 from models.ranking.evaluation import (
     GroupAuc,
     Resampled,
@@ -19,6 +19,7 @@ from models.ranking.evaluation import (
     roc_curve,
     user_auc,
 )
+from models.ranking.labelled_rows import NO_POSITION
 from models.retrieval.intervals import UserBootstrap
 from models.retrieval.slices import Slicing
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from components.item_times import UNKNOWN
-from components.read_examples import NO_POSITION, LabelledRows
+from components.read_examples import LabelledRows
+from models.ranking.labelled_rows import NO_POSITION
 from models.retrieval.slices import (
     Slicing,
     by_history_length,

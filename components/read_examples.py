@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from components.item_times import UNKNOWN
 from components.retrieval_log import TestLog
+from models.ranking.labelled_rows import NO_POSITION
 from models.retrieval.evaluation import Interactions
 from schemas.features import HISTORY, ITEM_ID, LABEL, POSITION, TIMESTAMP, USER_ID
 
-NO_POSITION = -1
 _BATCH = 4096
 
 
