@@ -5,6 +5,7 @@ alone; the setting with the best recall@10 + recall@100 is then learnt afresh fr
 is before the test. Ranks are those of Tandem's own evaluation, whoever gives the scores.
 """
 
+import argparse
 import dataclasses
 import itertools
 import json
@@ -33,6 +34,16 @@ class Contender(Protocol):
 
     def learn(self, task: Task, setting: Setting) -> Scorer:
         """Learns with one setting that `candidates` gave."""
+
+
+class CostlyContender(Contender, Protocol):
+    """A contender whose full grid would take days on a large log."""
+
+    def narrowed(self, learning: Setting) -> Contender:
+        """Returns one that tries this alone for the `learning` part of its settings.
+
+        How long to learn, and how to read a history, stays to be tried.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,11 +127,21 @@ def chosen(setting: Mapping, *names: str) -> Setting:
 
 
 def compete_by_files(contenders: Mapping[bool, Contender]) -> None:
-    """What a peer's process does: `python -m ... CONTEST OUTCOME [--quick]`.
+    """What a peer's process does.
+
+    `python -m ... CONTEST OUTCOME [--quick] [--learning SETTING]`, where a setting, as
+    JSON, is what the contender's method `narrowed` takes.
 
     Args:
         contenders: by whether the run is a quick one.
     """
-    contest, outcome = (Path(argument) for argument in sys.argv[1:3])
-    contender = contenders["--quick" in sys.argv[3:]]
-    compete(contender, Contest.load(contest)).save(outcome)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("contest", type=Path)
+    parser.add_argument("outcome", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--learning", type=json.loads)
+    arguments = parser.parse_args()
+    contender = contenders[arguments.quick]
+    if arguments.learning is not None:
+        contender = contender.narrowed(arguments.learning)
+    compete(contender, Contest.load(arguments.contest)).save(arguments.outcome)

@@ -4,7 +4,9 @@ On both MovieLens logs every contender learns from the same events and ranks the
 catalogue, less what the user has met, for the same test events; see
 `benchmarks.retrieval_contest`. Each log is raced twice: as it is, where events of the same
 second are not each other's past, and with the order of the file taken for that of time, as
-published comparisons do; see `benchmarks.log_order`. A contender's outcome is kept in a
+published comparisons do; see `benchmarks.log_order`. BPR and SASRec try their whole grids in
+the first race; the others take what was best there for learning, and try the rest: how long
+to learn, and how to read a history. A contender's outcome is kept in a
 folder under the temporary one, so a run that was ended goes on where it was; what was made
 of other sources is not used again. `--quick` has the smaller log as it is, small grids and
 no SASRec, which takes too long.
@@ -12,13 +14,14 @@ no SASRec, which takes too long.
 
 import dataclasses
 import hashlib
+import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +31,7 @@ from benchmarks.log_order import fetched_in_log_order
 from benchmarks.plot import Plot
 from benchmarks.result import Result, versions_of
 from benchmarks.retrieval_baselines import Ease, ItemKnn, Popularity, RecentPopularity
-from benchmarks.retrieval_contest import Contender, Outcome, compete, grid
+from benchmarks.retrieval_contest import Contender, Outcome, Setting, compete, grid
 from benchmarks.retrieval_data import Sizes, read_contest
 from models.retrieval.evaluation import recall_at
 from models.retrieval.intervals import UserBootstrap
@@ -54,6 +57,7 @@ PEERS = {  # name: (module, pins of its environment; none is Tandem's own)
     "sasrec": ("retrieval_sasrec", SASREC_PINS),
     "tfrs_tutorial": ("retrieval_tfrs_tutorial", ()),
 }
+COSTLY = ("implicit_bpr", "sasrec")  # peers tuned in full in the first race alone
 _RULES = ("baselines", "contest", "data")  # of the race, the same for all
 HALF_LIVES = [1.0, 2.0, 4.0, 8.0, 16.0]
 
@@ -89,14 +93,23 @@ class Bench:
         folder: where outcomes and the fetched data stay from run to run.
         seed: of the sampled events.
         is_quick: whether less is to do.
+        learning: what costly peers learn with, by name, where another race has told.
     """
 
-    def __init__(self, race: str, folder: Path, seed: int, is_quick: bool):
+    def __init__(
+        self,
+        race: str,
+        folder: Path,
+        seed: int,
+        is_quick: bool,
+        learning: Mapping[str, Setting] | None = None,
+    ):
         size = race.removesuffix(IN_LOG_ORDER)
         self._race = race
         self._dataset = DATASETS[size]
         self._folder = folder
         self._is_quick = is_quick
+        self._learning = learning or {}
         self._data = folder / "data"
         directory = fetch(self._dataset, self._data, say).directory
         if race != size:
@@ -127,11 +140,14 @@ class Bench:
             if name == "sasrec" and self._is_quick:
                 say("sasrec is left out of a quick run: its environment alone is 3 GB")
                 continue
-            sources = _digest(
-                [common, _sources(f"benchmarks/peers/{module}.py"), *pins]
-            )
+            parts = [common, _sources(f"benchmarks/peers/{module}.py"), *pins]
+            options = []
+            if name in self._learning:
+                options = ["--learning", json.dumps(self._learning[name])]
             found[name] = self._kept(
-                name, sources, lambda file, m=module, p=pins: self._peer(m, p, file)
+                name,
+                _digest([*parts, *options]),
+                lambda file, m=module, p=pins, o=options: self._peer(m, p, file, o),
             )
         return found
 
@@ -157,7 +173,9 @@ class Bench:
         command += [self._dataset, str(root)]
         self._run(command, file)
 
-    def _peer(self, module: str, pins: Sequence[str], file: Path) -> None:
+    def _peer(
+        self, module: str, pins: Sequence[str], file: Path, options: Sequence[str]
+    ) -> None:
         command = [sys.executable]
         if pins:
             shared = [f"{n}=={v}" for n, v in versions_of("scipy").items()]
@@ -166,11 +184,13 @@ class Bench:
             command += ["--python", version]
             command += [part for pin in (*pins, *shared) for part in ("--with", pin)]
             command += ["python"]
-        self._run([*command, "-m", f"benchmarks.peers.{module}"], file)
+        self._run([*command, "-m", f"benchmarks.peers.{module}"], file, options)
 
-    def _run(self, command: Sequence[str], file: Path) -> None:
+    def _run(
+        self, command: Sequence[str], file: Path, options: Sequence[str] = ()
+    ) -> None:
         quick = ["--quick"] if self._is_quick else []
-        arguments = [str(self._contest_file), str(file), *quick]
+        arguments = [str(self._contest_file), str(file), *quick, *options]
         subprocess.run(
             [*command, *arguments],
             cwd=ROOT,
@@ -258,9 +278,15 @@ def main() -> int:
     folder = Path(tempfile.gettempdir()) / "tandem-bench-retrieval-peers"
     folder.mkdir(exist_ok=True)
     values, intervals, data, plots = {}, {}, {}, []
+    learning: dict[str, Setting] = {}
     for race in RACES[:1] if arguments.quick else RACES:
-        bench = Bench(race, folder, arguments.seed, arguments.quick)
+        bench = Bench(race, folder, arguments.seed, arguments.quick, learning)
         outcomes = bench.outcomes()
+        learning = learning or {
+            name: outcomes[name].setting["learning"]
+            for name in COSTLY
+            if name in outcomes
+        }
         users = bench.contest.users[bench.contest.test_rows]
         for total, part in zip(
             (values, intervals), figures(outcomes, users, race), strict=True

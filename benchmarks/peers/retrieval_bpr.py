@@ -1,6 +1,6 @@
 """`implicit`'s BPR; a history is folded in as the mean of its items, or solved for.
 
-Run as `python -m benchmarks.peers.retrieval_bpr CONTEST OUTCOME [--quick]`.
+Run as `python -m benchmarks.peers.retrieval_bpr CONTEST OUTCOME [--quick] [--learning SETTING]`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,6 +32,11 @@ class Bpr:
         self._learning = learning
         self._iterations = iterations
         self._reading = reading
+
+    def narrowed(self, learning: Setting) -> "Bpr":
+        """Returns one with a single setting but for iterations and reading."""
+        rest = {name: value for name, value in learning.items() if name != "iterations"}
+        return Bpr([rest], self._iterations, self._reading)
 
     def candidates(self, task: Task) -> Iterator[tuple[Setting, Scorer]]:
         met = interaction_matrix(task.train, task.num_users, task.num_items)

@@ -3,7 +3,7 @@
 RecTools reads one sequence a user and cuts it to the newest items; a longer history is
 therefore given as several, so that no training event is lost.
 
-Run as `python -m benchmarks.peers.retrieval_sasrec CONTEST OUTCOME [--quick]`.
+Run as `python -m benchmarks.peers.retrieval_sasrec CONTEST OUTCOME [--quick] [--learning SETTING]`.
 """
 
 import warnings
@@ -43,6 +43,10 @@ class SasRec:
         self._every = every
         self._patience = patience
         self._max_epochs = max_epochs
+
+    def narrowed(self, learning: Setting) -> "SasRec":
+        """Returns one with a single setting but for its epochs."""
+        return SasRec([learning], self._every, self._patience, self._max_epochs)
 
     def candidates(self, task: Task) -> Iterator[tuple[Setting, Scorer]]:
         for learning in self._learning:

@@ -1,9 +1,19 @@
 """A contest is fair: tuned on validation alone, then learnt from the whole train split."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
 
-from benchmarks.retrieval_contest import Outcome, compete, grid, ranks, recalls
+from benchmarks.retrieval_contest import (
+    Outcome,
+    compete,
+    compete_by_files,
+    grid,
+    ranks,
+    recalls,
+)
 from tests.benchmarks.retrieval_world import small_contest
 
 CONTEST = small_contest(num_items=400)
@@ -108,3 +118,20 @@ def test_outcome_survives_its_file(tmp_path):
     assert again.setting == {"a": [1, None]}
     assert (again.tried, again.validation, again.seconds) == (3, (0.1, 0.2), 4.0)
     assert [path.name for path in tmp_path.iterdir()] == ["outcome.npz"]
+
+
+def test_a_peer_s_process_narrows_the_grid_as_it_is_told(tmp_path, monkeypatch):
+    class Narrow(Recorder):
+        def narrowed(self, learning):
+            return Recorder(learning)
+
+    contest, told = tmp_path / "contest.npz", {"a": 2, "b": 3}
+    CONTEST.save(contest)
+    for options, best in (
+        ([], {"a": 1, "b": 4}),
+        (["--learning", json.dumps(told)], told),
+    ):
+        files = [str(contest), str(tmp_path / "outcome.npz")]
+        monkeypatch.setattr(sys, "argv", ["peer", *files, *options])
+        compete_by_files({False: Narrow({"a": 1, "b": 4})})
+        assert Outcome.load(tmp_path / "outcome.npz").setting == best

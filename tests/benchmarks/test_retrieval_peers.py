@@ -138,3 +138,26 @@ def test_baselines_of_a_quick_run_compete(bench):
     }
     done = retrieval_peers.compete(found["ease_decay"], bench.contest)
     assert len(done.ranks) == len(bench.contest.test_rows)
+
+
+def test_costly_peers_learn_with_what_the_first_race_told(bench, monkeypatch):
+    told = {"implicit_bpr": {"factors": 128}}
+    bench._learning, bench._is_quick = told, False
+    asked = {}
+
+    def run(self, command, file, options=()):
+        asked[command[-1]] = list(options)
+        outcome([1.0]).save(file)
+
+    monkeypatch.setattr(Bench, "_run", run)
+    monkeypatch.setattr(retrieval_peers, "baselines", lambda is_quick: {})
+    bench.outcomes()
+    assert asked.pop("benchmarks.peers.retrieval_bpr") == [
+        "--learning",
+        '{"factors": 128}',
+    ]
+    assert not any("--learning" in options for options in asked.values())
+    bench._learning = {"implicit_bpr": {"factors": 64}}
+    asked.clear()
+    bench.outcomes()  # other settings, another outcome
+    assert list(asked) == ["benchmarks.peers.retrieval_bpr"]
