@@ -7,11 +7,13 @@ items whenever the catalogue has them.
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from models.index import Index
-from models.policy import PolicySettings, select_slate
+from models.policy import Slate, select_slate, slate_propensities
+from models.policy_settings import PolicySettings
 from models.preprocessing import raw_features
 from models.signatures import QUERY_SIDES, input_signature
 from schemas.features import HISTORY, USER_ID, FeatureCatalog
@@ -19,12 +21,21 @@ from schemas.features import HISTORY, USER_ID, FeatureCatalog
 EXCLUDE = "exclude_item_ids"
 NUM_ITEMS = "k"
 SEED = "seed"
+SLATE = "slate_item_ids"
 _FINGERPRINT_RANGE = 2**62
 # Columns that an answer may be wider than the catalogue: a bound on what one request
 # can make the server allocate.
 _MAX_PADDING = 1000
 
 Tensors = dict[str, tf.Tensor]
+
+
+class _Ranked(NamedTuple):
+    """The candidates of requests, as the ranker scored them."""
+
+    rows: tf.Tensor  # int32 [B, C], of the catalogue
+    is_candidate: tf.Tensor  # bool [B, C]
+    logits: tf.Tensor  # [B, C]
 
 
 class Recommender(tf.Module):
@@ -105,7 +116,67 @@ class Recommender(tf.Module):
             the label), `propensities` float32 [B, k]. Items are distinct, known and not
             excluded; where fewer than k exist, the tail is "", 0, 0.
         """
-        k = tf.clip_by_value(k, 0, self._num_items + _MAX_PADDING)
+        k = self._bounded(k)
+        ranked = self._rank(inputs, exclude, k)
+        selected = self._select(ranked, seeds, k)
+
+        def slate(values: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
+            ordered = tf.where(ranked.is_candidate, values, default)
+            ordered = tf.gather(ordered, selected.order, batch_dims=1)
+            return _to_width(ordered, k, default)
+
+        no_number = tf.constant(0.0)
+        item_ids = tf.gather(self._item_ids, ranked.rows)
+        return {
+            "item_ids": slate(item_ids, tf.constant("")),
+            "scores": slate(tf.sigmoid(ranked.logits), no_number),
+            "propensities": _to_width(selected.propensities, k, no_number),
+        }
+
+    def propensities(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        exclude: tf.Tensor,
+        k: tf.Tensor,
+        seeds: tf.Tensor,
+        slates: tf.Tensor,
+    ) -> Tensors:
+        """Returns with what propensity the policy shows slates that are given.
+
+        Args:
+            inputs, exclude, k, seeds: as of `recommend`. What is not random does not
+                depend on the seeds.
+            slates: string [B, W], items from the first place on; "" for none.
+
+        Returns:
+            `propensities` float32 [B, W]: the chance with which `recommend` shows the
+            item at its place, given the items above it. 0 for an item that it would not
+            show: not ranked, excluded, in a place above already, at a place from k on.
+        """
+        k = self._bounded(k)
+        ranked = self._rank(inputs, exclude, k)
+        slates = slates[:, : self._num_items + _MAX_PADDING]
+        rows = self._rows.lookup(slates)
+        keys = tf.gather(self._item_keys, tf.maximum(rows, 0))
+        propensities, _ = slate_propensities(
+            ranked.logits,
+            ranked.is_candidate,
+            tf.gather(self._item_keys, ranked.rows),
+            seeds,
+            tf.where(rows >= 0, keys, -1),
+            self._policy,
+            k,
+            self._num_candidates,
+        )
+        return {"propensities": propensities}
+
+    def _bounded(self, k: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(k, 0, self._num_items + _MAX_PADDING)
+
+    def _rank(
+        self, inputs: Mapping[str, tf.Tensor], exclude: tf.Tensor, k: tf.Tensor
+    ) -> _Ranked:
+        """Retrieves the candidates of each request and scores them."""
         query = self._transform(raw_features(inputs, self._catalog, *QUERY_SIDES))
         named = [inputs[key][:, tf.newaxis] for key in self._catalog.seed_keys()]
         unwanted = tf.concat([inputs[HISTORY], exclude, *named], axis=1)
@@ -117,22 +188,18 @@ class Recommender(tf.Module):
             name: tf.gather(values, rows) for name, values in self._candidates.items()
         }
         logits = self._score_candidates(query, candidates)  # [B, C]
-        order, propensities = select_slate(
-            logits, is_candidate, tf.gather(self._item_keys, rows), seeds, self._policy
+        return _Ranked(rows, is_candidate, logits)
+
+    def _select(self, ranked: _Ranked, seeds: tf.Tensor, k: tf.Tensor) -> Slate:
+        return select_slate(
+            ranked.logits,
+            ranked.is_candidate,
+            tf.gather(self._item_keys, ranked.rows),
+            seeds,
+            self._policy,
+            k,
+            self._num_candidates,
         )
-
-        def slate(values: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
-            ordered = tf.where(is_candidate, values, default)
-            ordered = tf.gather(ordered, order, batch_dims=1)[:, :k]
-            missing = tf.maximum(k - tf.shape(ordered)[1], 0)
-            return tf.pad(ordered, [[0, 0], [0, missing]], constant_values=default)
-
-        shown = propensities[:, :k]
-        return {
-            "item_ids": slate(tf.gather(self._item_ids, rows), tf.constant("")),
-            "scores": slate(tf.sigmoid(logits), tf.constant(0.0)),
-            "propensities": tf.pad(shown, [[0, 0], [0, k - tf.shape(shown)[1]]]),
-        }
 
     def _retrieve(
         self, queries: tf.Tensor, banned: tf.Tensor, k: tf.Tensor
@@ -165,7 +232,11 @@ class Recommender(tf.Module):
         return tf.gather(rows, order[:, :wanted], batch_dims=1)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """Returns `serving_default` and `recommend`, ready for `tf.saved_model.save`."""
+        """Returns the three signatures, ready for `tf.saved_model.save`.
+
+        `serving_default` and `recommend` answer requests; `propensities` says with what
+        chance they give an answer that is given: off-policy evaluation asks.
+        """
         query = input_signature(self._catalog, *QUERY_SIDES)
 
         # Nothing in the graph is Python's own control flow over tensors: looking for it
@@ -189,10 +260,25 @@ class Recommender(tf.Module):
                 inputs, inputs[EXCLUDE], inputs[NUM_ITEMS], inputs[SEED]
             )
 
+        slates = {SLATE: tf.TensorSpec([None, None], tf.string, SLATE)}
+
+        @tf.function(input_signature=[request | slates], autograph=False)
+        def propensities(inputs: Tensors) -> Tensors:
+            return self.propensities(
+                inputs, inputs[EXCLUDE], inputs[NUM_ITEMS], inputs[SEED], inputs[SLATE]
+            )
+
         return {
             "serving_default": serving_default.get_concrete_function(),
             "recommend": recommend.get_concrete_function(),
+            "propensities": propensities.get_concrete_function(),
         }
+
+
+def _to_width(values: tf.Tensor, k: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
+    """Cuts or pads [B, C] to [B, k]."""
+    missing = tf.maximum(k - tf.shape(values)[1], 0)
+    return tf.pad(values[:, :k], [[0, 0], [0, missing]], constant_values=default)
 
 
 def _without(rows: tf.Tensor, banned: tf.Tensor) -> tf.Tensor:

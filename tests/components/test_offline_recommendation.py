@@ -24,6 +24,8 @@ from schemas.features import Feature, FeatureCatalog, FeatureKind
 
 GREEDY = PolicySettings(name=PolicyName.GREEDY)
 SOFTMAX = PolicySettings(name=PolicyName.SOFTMAX, temperature=0.5)
+EPSILON_GREEDY = PolicySettings(name=PolicyName.EPSILON_GREEDY, epsilon=0.3)
+FLOORED = PolicySettings(name=PolicyName.SOFTMAX, temperature=0.5, epsilon=0.3)
 CATALOG = FeatureCatalog(
     user=(Feature(name="age", kind=FeatureKind.NUMERIC),),
     item=(
@@ -198,20 +200,26 @@ def test_greedy_orders_by_logit_with_ties_in_retrieval_order():
     assert propensities.tolist() == [1.0] * 4
 
 
-@pytest.mark.parametrize("policy", [GREEDY, SOFTMAX], ids=["greedy", "softmax"])
+@pytest.mark.parametrize(
+    "policy",
+    [GREEDY, SOFTMAX, EPSILON_GREEDY, FLOORED],
+    ids=["greedy", "softmax", "epsilon-greedy", "softmax with a floor"],
+)
 def test_choose_is_what_the_fused_graph_does(policy):
     rng = np.random.default_rng(1)
     ids = [f"item-{i}" for i in range(25)]
     keys = tf.strings.to_hash_bucket_fast(ids, 2**62)[tf.newaxis]
     for seed in range(20):
         logits = rng.normal(size=25)
-        order, propensities = choose(logits, ids, seed, policy)
+        order, propensities = choose(logits, ids, seed, policy, 8, 12)
         fused = select_slate(
             tf.constant(logits[np.newaxis]),
             tf.ones([1, 25], tf.bool),
             keys,
             tf.constant([seed], tf.int64),
             policy,
+            8,
+            12,
         )
         assert fused[0][0].numpy().tolist() == order.tolist()
         np.testing.assert_allclose(fused[1][0], propensities, rtol=1e-5)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.policy_settings import PolicyName, PolicySettings
 from schemas.features import Feature, FeatureKind
 from tests import reference
 from tests.models import recommender_world as world
@@ -307,7 +308,29 @@ def test_signatures_are_those_of_the_serving_contract():
     assert inputs == {
         "serving_default": query,
         "recommend": query | {"exclude_item_ids", "k", "seed"},
+        "propensities": query | {"exclude_item_ids", "k", "seed", "slate_item_ids"},
     }
+
+
+EPSILON_GREEDY = PolicySettings(name=PolicyName.EPSILON_GREEDY, epsilon=0.3)
+
+
+@pytest.mark.parametrize("policy", [world.GREEDY, world.SOFTMAX, EPSILON_GREEDY])
+def test_propensities_of_an_answer_are_those_that_it_came_with(policy):
+    module = world.recommender(policy=policy)
+    signatures = module.signatures()
+    inputs = world.request(USERS, [["item7"], [], [], [], ["item11"]], 4)
+    answer = signatures["recommend"](**inputs)
+    slates = {"slate_item_ids": answer["item_ids"]}
+    given = signatures["propensities"](**inputs, **slates)["propensities"]
+    np.testing.assert_allclose(given, answer["propensities"], rtol=1e-6)
+    # Excluded, unknown, not named, and at a place that is not filled.
+    others = tf.tile([["item7", "?", "", "item11", "item5"]], [len(USERS), 1])
+    given = signatures["propensities"](**inputs, slate_item_ids=others)["propensities"]
+    assert given.shape == (len(USERS), 5)
+    np.testing.assert_array_equal(given[0, 0], 0)
+    np.testing.assert_array_equal(given[:, 1:3], 0)
+    np.testing.assert_array_equal(given[:, 4], 0)
 
 
 RELOAD = """
