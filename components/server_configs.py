@@ -7,11 +7,13 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from components.push_settings import PushSettings
+from serving.config_messages import BatchingParameters, MonitoringConfig
+from serving.metrics import DEFAULT_PATH as PROMETHEUS_PATH
+from serving.metrics import MONITORING_CONFIG
 from serving.model_config import MODELS_CONFIG
 from serving.release_layout import MODELS
 
 BATCHING_CONFIG = "batching.config"
-MONITORING_CONFIG = "monitoring.config"
 CONFIGS = (MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG)
 
 
@@ -33,21 +35,21 @@ def server_configs(serving_root: Path, settings: PushSettings) -> dict[str, str]
         entry.base_path = str(base / model)
         entry.model_platform = "tensorflow"
         entry.model_version_policy.latest.num_versions = 1
-    batching = {
-        "max_batch_size": settings.max_batch_size,
-        "batch_timeout_micros": settings.batch_timeout_micros,
-        "max_enqueued_batches": 100 * (os.cpu_count() or 1),
-        "num_batch_threads": os.cpu_count() or 1,
+    batching = BatchingParameters()
+    batching.max_batch_size.value = settings.max_batch_size
+    batching.batch_timeout_micros.value = settings.batch_timeout_micros
+    batching.max_enqueued_batches.value = 100 * (os.cpu_count() or 1)
+    batching.num_batch_threads.value = os.cpu_count() or 1
+    # Histories differ in length from request to request.
+    batching.pad_variable_length_inputs = True
+    monitoring = MonitoringConfig()
+    monitoring.prometheus_config.enable = True
+    monitoring.prometheus_config.path = PROMETHEUS_PATH
+    messages = {
+        MODELS_CONFIG: config,
+        BATCHING_CONFIG: batching,
+        MONITORING_CONFIG: monitoring,
     }
-    # tensorflow-serving-api has no protos for the next two: session_bundle_config.proto
-    # and monitoring_config.proto of TF Serving define them.
     return {
-        MODELS_CONFIG: text_format.MessageToString(config),
-        BATCHING_CONFIG: "".join(
-            f"{name} {{ value: {value} }}\n" for name, value in batching.items()
-        )
-        # Histories differ in length from request to request.
-        + "pad_variable_length_inputs: true\n",
-        MONITORING_CONFIG: "prometheus_config {\n  enable: true\n"
-        '  path: "/monitoring/prometheus/metrics"\n}\n',
+        name: text_format.MessageToString(message) for name, message in messages.items()
     }

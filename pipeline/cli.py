@@ -25,6 +25,7 @@ from pipeline.cli_options import (
 )
 from pipeline.cli_schema import schema
 from pipeline.cli_spans import spans
+from pipeline.cli_tune import tune
 
 # Commands import what they need: TFX and TensorFlow take seconds.
 
@@ -37,6 +38,7 @@ def main() -> None:
     from components.ingestion.errors import IngestionError
     from components.push_release import PushError
     from models.continuation import ContinuationError
+    from models.tuning.search import TuningError
     from pipeline.config import ConfigError
     from pipeline.datasets import DatasetError
     from serving.client import PredictError, ServerUnavailableError
@@ -53,6 +55,7 @@ def main() -> None:
         PushError: FAILED,
         ServerStartError: FAILED,
         ServerUnavailableError: FAILED,
+        TuningError: FAILED,
     }
     try:
         cli()
@@ -70,6 +73,7 @@ cli.add_command(data)
 cli.add_command(items)
 cli.add_command(schema)
 cli.add_command(spans)
+cli.add_command(tune)
 
 
 @cli.command()
@@ -221,18 +225,38 @@ def compile_command(
 @click.option(
     "--port", default=8500, show_default=True, help="gRPC port; 0 picks a free one."
 )
-def serve(root: Path, host: str, port: int) -> None:
-    """Serve the releases of a root over TF Serving's gRPC API, until interrupted."""
+@click.option(
+    "--rest-port",
+    default=8501,
+    show_default=True,
+    help="REST port; 0 picks a free one.",
+)
+@click.option(
+    "--ssl-config-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="TLS for gRPC, as an SSLConfig of TF Serving.",
+)
+def serve(
+    root: Path, host: str, port: int, rest_port: int, ssl_config_file: Path | None
+) -> None:
+    """Serve the releases of a root over TF Serving's gRPC and REST API, until interrupted."""
     from pipeline.layout import Layout
     from serving.release_tables import latest_release
     from serving.server import ModelServer
 
     serving_root = Layout(root).serving
     release = latest_release(serving_root)
-    server = ModelServer(serving_root, port, host=host).start()
+    server = ModelServer(
+        serving_root,
+        port,
+        rest_port=rest_port,
+        host=host,
+        ssl_config_file=ssl_config_file,
+    ).start()
     click.echo(
         f"Serving release {release.version} of {serving_root} on {server.target}."
     )
+    click.echo(f"  REST: http://{host}:{server.rest_port}/v1/models/recommender")
     for model, versions in sorted(server.models().items()):
         click.echo(f"  {model}: {versions}")
     click.echo(

@@ -2,146 +2,199 @@
 
 grpc.aio and not the threaded server: one event loop holds any number of slow or idle
 connections, cancels what a client gave up on before it reaches the model, and is where
-batching queues and an HTTP application can live too. TensorFlow releases the GIL while
-it computes, so the graph itself runs on a small pool of threads.
+batching queues and the HTTP application live too. TensorFlow releases the GIL while it
+computes, so the graph itself runs on a small pool of threads.
 """
 
-import asyncio
-import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import dataclasses
+from collections.abc import Awaitable
+from pathlib import Path
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
     prediction_service_pb2_grpc,
 )
 
-from serving import prediction_service
-from serving.errors import RequestError, ServerStartError, invalid_argument
-from serving.model_service import get_model_status
-from serving.model_store import ModelStore
+from serving import example_service, model_service, prediction_service
+from serving.calls import Calls
+from serving.errors import RequestError, ServerStartError
 
-_LOG = logging.getLogger(__name__)
+_ENTRYPOINT = "GRPC"
 
 
-class _Runner:
-    """Runs a blocking handler on the pool and turns its errors into statuses."""
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one client may ask of the server.
 
-    def __init__(self, pool: ThreadPoolExecutor):
-        self._pool = pool
+    Attributes:
+        max_message_mib: larger requests and responses are RESOURCE_EXHAUSTED.
+        max_concurrent_requests: further ones are RESOURCE_EXHAUSTED at once, instead of
+            waiting in memory for an answer nobody awaits any more.
+    """
 
-    async def run(
-        self, handler: Callable, request: object, context: grpc.aio.ServicerContext
-    ) -> object:
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._pool, handler, request)
-        except RequestError as error:
-            return await context.abort(error.code, error.message)
-        except Exception as error:
-            _LOG.exception("a request failed")
-            return await context.abort(
-                grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
-            )
+    max_message_mib: int
+    max_concurrent_requests: int
 
 
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """PredictionService over a model store; other calls answer UNIMPLEMENTED."""
+    """PredictionService over the models of a store."""
 
-    def __init__(self, store: ModelStore, pool: ThreadPoolExecutor):
-        self._store = store
-        self._runner = _Runner(pool)
+    def __init__(self, calls: Calls):
+        self._calls = calls
 
     async def Predict(self, request, context):
-        return await self._runner.run(self._predict, request, context)
+        return await self._answer(
+            "Predict", request, request.model_spec, context, prediction_service.predict
+        )
+
+    async def Classify(self, request, context):
+        return await self._answer(
+            "Classify", request, request.model_spec, context, example_service.classify
+        )
+
+    async def Regress(self, request, context):
+        return await self._answer(
+            "Regress", request, request.model_spec, context, example_service.regress
+        )
+
+    async def MultiInference(self, request, context):
+        if not request.tasks:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "Inference request must contain at least one task.",
+            )
+        return await self._answer(
+            "MultiInference",
+            request,
+            request.tasks[0].model_spec,
+            context,
+            example_service.multi_inference,
+        )
 
     async def GetModelMetadata(self, request, context):
-        return await self._runner.run(self._get_model_metadata, request, context)
-
-    def _predict(
-        self, request: predict_pb2.PredictRequest
-    ) -> predict_pb2.PredictResponse:
-        with self._store.lend(request.model_spec) as (model, version):
-            return prediction_service.predict(model, version, request)
-
-    def _get_model_metadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         if not request.HasField("model_spec"):
-            raise invalid_argument("Missing ModelSpec")
-        with self._store.lend(request.model_spec) as (model, version):
-            return prediction_service.get_model_metadata(model, version, request)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
+        return await self._answer(
+            "GetModelMetadata",
+            request,
+            request.model_spec,
+            context,
+            prediction_service.get_model_metadata,
+        )
+
+    async def _answer(self, api, request, spec, context, answer):
+        return await _or_abort(
+            self._calls.on_model(
+                api,
+                _ENTRYPOINT,
+                spec,
+                lambda model, version: answer(model, version, request),
+            ),
+            context,
+        )
 
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     """ModelService over a model store."""
 
-    def __init__(self, store: ModelStore, pool: ThreadPoolExecutor):
-        self._store = store
-        self._runner = _Runner(pool)
+    def __init__(self, calls: Calls, root: Path):
+        self._calls = calls
+        self._root = root
 
     async def GetModelStatus(self, request, context):
-        return await self._runner.run(self._get_model_status, request, context)
+        return await self._answer(
+            lambda: model_service.get_model_status(self._calls.store, request), context
+        )
 
-    def _get_model_status(
-        self, request: get_model_status_pb2.GetModelStatusRequest
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        return get_model_status(self._store, request)
+    async def HandleReloadConfigRequest(self, request, context):
+        return await self._answer(
+            lambda: model_service.reload_config(self._calls.store, self._root, request),
+            context,
+        )
+
+    async def _answer(self, work, context):
+        return await _or_abort(self._calls.off_loop(work), context)
 
 
-def bind(
-    store: ModelStore,
-    pool: ThreadPoolExecutor,
-    address: str,
-    max_message_mib: int,
-    max_concurrent_requests: int,
-) -> tuple[grpc.aio.Server, int]:
-    """Creates a server on an address; call from within the event loop.
+async def _or_abort(answer: Awaitable, context: grpc.aio.ServicerContext) -> object:
+    try:
+        return await answer
+    except RequestError as error:
+        return await context.abort(error.code, error.message)
+
+
+class GrpcTransport:
+    """A gRPC server on an address; made and used within the event loop.
 
     Args:
-        store: what is served.
-        pool: threads that run the models.
+        calls: answers.
+        root: the serving root.
         address: "host:port"; port 0 takes a free one.
-        max_message_mib: larger requests and responses are RESOURCE_EXHAUSTED.
-        max_concurrent_requests: further ones are RESOURCE_EXHAUSTED at once, instead of
-            waiting in memory for an answer nobody awaits any more.
+        limits: of a request, and of their number.
+        credentials: for TLS; None listens in plain text.
 
-    Returns:
-        (server, port): not started yet, and the port it will listen on.
+    Attributes:
+        port: that it listens on.
 
     Raises:
         ServerStartError: if the address cannot be had.
     """
-    limit = max_message_mib << 20
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", limit),
-            ("grpc.max_send_message_length", limit),
-            # With port sharing, a second server on the same port would start, and take
-            # half of the first one's requests.
-            ("grpc.so_reuseport", 0),
-        ],
-        maximum_concurrent_rpcs=max_concurrent_requests,
-    )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionServicer(store, pool), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        ModelServicer(store, pool), server
-    )
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        port, reason = 0, str(error)
-    else:
-        reason = "the port could not be bound"
-    if not port:
-        raise ServerStartError(
-            f"the server cannot listen on {address}: {reason}. Is another server "
-            "running there? Choose another port, or port 0 for a free one"
+
+    def __init__(
+        self,
+        calls: Calls,
+        root: Path,
+        address: str,
+        limits: Limits,
+        credentials: grpc.ServerCredentials | None = None,
+    ):
+        size = limits.max_message_mib << 20
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", size),
+                ("grpc.max_send_message_length", size),
+                # With port sharing, a second server on the same port would start, and
+                # take half of the first one's requests.
+                ("grpc.so_reuseport", 0),
+            ],
+            maximum_concurrent_rpcs=limits.max_concurrent_requests,
         )
-    return server, port
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionServicer(calls), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelServicer(calls, root), self._server
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.port = self._bind(address, credentials)
+
+    def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        reason = "the port could not be bound"
+        try:
+            if credentials:
+                port = self._server.add_secure_port(address, credentials)
+            else:
+                port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            port, reason = 0, str(error)
+        if not port:
+            raise ServerStartError(
+                f"the server cannot listen on {address}: {reason}. Is another server "
+                "running there? Choose another port, or port 0 for a free one"
+            )
+        return port
+
+    async def start(self) -> None:
+        """Answers from now on, and says so to who asks for its health."""
+        await self._server.start()
+        serving = health_pb2.HealthCheckResponse.SERVING
+        for name in ("", "tensorflow.serving.PredictionService"):
+            await self._health.set(name, serving)
+
+    async def stop(self, grace_s: float) -> None:
+        """Says that it is unhealthy, refuses new calls, waits for the running ones."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)

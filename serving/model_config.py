@@ -87,11 +87,30 @@ def _from_config(path: Path) -> list[ServedModel]:
         raise ServerStartError(
             f"`{path}` is not a ModelServerConfig: {error}"
         ) from error
-    entries = config.model_config_list.config
-    if not entries:
+    if not config.model_config_list.config:
         raise ServerStartError(
             f"`{path}` should name a model in model_config_list. It names none"
         )
+    return served_models(config, path)
+
+
+def served_models(
+    config: model_server_config_pb2.ModelServerConfig, path: Path
+) -> list[ServedModel]:
+    """Returns what a config asks for.
+
+    Args:
+        config: its entries may be none.
+        path: the file that it stands in, or would; relative base paths start beside it.
+
+    Raises:
+        ServerStartError: if it cannot be served.
+    """
+    if config.WhichOneof("config") == "custom_model_config":
+        raise ServerStartError(
+            f"`{path}` should hold a model_config_list. Received: a custom_model_config"
+        )
+    entries = config.model_config_list.config
     names = [entry.name for entry in entries]
     if "" in names or len(set(names)) < len(names):
         raise ServerStartError(

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tensorflow_serving.apis import model_pb2
@@ -56,12 +56,18 @@ class ModelStore:
     often. One thread may refresh while any number of threads `lend`.
     """
 
-    def __init__(self, models: Sequence[ServedModel]):
+    def __init__(
+        self,
+        models: Sequence[ServedModel],
+        on_load: Callable[[str, bool], None] = lambda path, is_loaded: None,
+    ):
         """Loads nothing yet.
 
         Args:
             models: what to serve, as `read_served_models` found it.
+            on_load: is told of each attempt: folder of the version, whether it loaded.
         """
+        self._on_load = on_load
         self._models = {model.name: model for model in models}
         self._versions: dict[str, dict[int, _Version]] = {
             name: {} for name in self._models
@@ -78,6 +84,25 @@ class ModelStore:
         """
         with self._refreshing:
             for model in self._models.values():
+                self._refresh_model(model)
+
+    def serve(self, models: Sequence[ServedModel]) -> None:
+        """Serves these models from now on; returns when their versions are loaded.
+
+        A model that is no longer among them is freed after its last request. One that
+        is keeps its loaded versions, unless its files lie elsewhere now.
+        """
+        with self._refreshing:
+            wanted = {model.name: model for model in models}
+            for name, model in self._models.items():
+                moved = name in wanted and wanted[name].base_path != model.base_path
+                if name not in wanted or moved:
+                    for version in list(self._versions[name].values()):
+                        self._unload(version)
+            with self._lock:
+                self._models = wanted
+                self._versions = {name: self._versions.get(name, {}) for name in wanted}
+            for model in wanted.values():
                 self._refresh_model(model)
 
     def close(self) -> None:
@@ -130,13 +155,13 @@ class ModelStore:
                 for number, state, _ in self.states(name)
                 if state is VersionState.AVAILABLE
             ]
-            for name in self._models
+            for name in list(self._models)
         }
 
     def load_errors(self) -> dict[str, str]:
         """Returns why the newest failed version of a model failed, by model name."""
         errors = {}
-        for name in self._models:
+        for name in list(self._models):
             reasons = [error for _, _, error in self.states(name) if error]
             if reasons:
                 errors[name] = reasons[0]
@@ -201,13 +226,16 @@ class ModelStore:
         version = _Version(model.name, number)
         with self._lock:
             self._versions[model.name][number] = version
+        folder = model.base_path / str(number)
         try:
-            saved_model = load_warm(model.base_path / str(number), number)
+            saved_model = load_warm(folder, number)
         except ModelLoadError as error:
+            self._on_load(str(folder), False)
             _LOG.error("%s version %d: %s", model.name, number, error)
             with self._lock:
                 version.state, version.error = VersionState.END, str(error)
             return
+        self._on_load(str(folder), True)
         with self._lock:
             version.saved_model = saved_model
             version.state = VersionState.AVAILABLE

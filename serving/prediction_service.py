@@ -1,15 +1,15 @@
 """What PredictionService answers, as functions of a model and a request.
 
-Nothing here knows of sockets: `server.py` puts these behind gRPC, the model store runs
-them to warm a version up, and a test calls them directly. Classify, Regress and
-MultiInference are absent; the server answers UNIMPLEMENTED.
+Nothing here knows of sockets: `grpc_transport.py` puts these behind gRPC, the model store
+runs them to warm a version up, and a test calls them directly. Calls that carry examples
+instead of tensors are in `example_service.py`.
 """
 
 import grpc
 import numpy as np
 from tensorflow.core.framework import tensor_shape_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
 from serving import tensor_codec
 from serving.errors import RequestError, invalid_argument
@@ -36,13 +36,7 @@ def predict(
         RequestError: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for
             inputs or outputs that do not fit it.
     """
-    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    signature = model.signatures.get(name)
-    if signature is None:
-        raise RequestError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f'Serving signature key "{name}" not found.',
-        )
+    name, signature = named_signature(model, request.model_spec)
     _check_input_names(signature, request)
     inputs = {
         alias: _input_array(alias, info, request.inputs[alias])
@@ -56,6 +50,24 @@ def predict(
     for alias, array in outputs.items():
         response.outputs[alias].CopyFrom(tensor_codec.encode(array, as_fields=True))
     return response
+
+
+def named_signature(
+    model: SavedModel, spec: model_pb2.ModelSpec
+) -> tuple[str, meta_graph_pb2.SignatureDef]:
+    """Returns the signature that a request means, and its name.
+
+    Raises:
+        RequestError: FAILED_PRECONDITION if the model has none of that name.
+    """
+    name = spec.signature_name or DEFAULT_SIGNATURE
+    signature = model.signatures.get(name)
+    if signature is None:
+        raise RequestError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f'Serving signature key "{name}" not found.',
+        )
+    return name, signature
 
 
 def get_model_metadata(
@@ -109,13 +121,23 @@ def _input_array(alias: str, info: meta_graph_pb2.TensorInfo, proto) -> np.ndarr
         array = tensor_codec.decode(proto)
     except ValueError as error:
         raise invalid_argument(f"tensor parsing error: {alias}: {error}") from error
-    _check_shape(alias, array.shape, info.tensor_shape)
+    check_shape(alias, array.shape, info.tensor_shape)
     return array
 
 
-def _check_shape(
+def check_shape(
     alias: str, seen: tuple[int, ...], expected: tensor_shape_pb2.TensorShapeProto
 ) -> None:
+    """Refuses an input whose shape is not the signature's.
+
+    Args:
+        alias: its name in the signature.
+        seen: its shape.
+        expected: the signature's, -1 for any length.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT.
+    """
     if expected.unknown_rank:
         return
     wanted = [dim.size for dim in expected.dim]

@@ -1,4 +1,4 @@
-"""The embedded model server: TF Serving's gRPC API for a laptop, a test, a gate.
+"""The embedded model server: TF Serving's gRPC and REST API for a laptop, a test, a gate.
 
 As a library, `with ModelServer(root, port=0) as server: ...`; as a program,
 `python -m serving.server --root ROOT --port 8500` (or `tandem serve`). Production runs
@@ -31,11 +31,13 @@ class ModelServer:
     Args:
         root: serving root in TF Serving's layout (see `model_config`).
         port: gRPC port; 0 takes a free one, see the attribute `port` after `start`.
+        rest_port: of the REST API; 0 takes a free one, as with `port`; None has no REST.
         host: address to listen on; "0.0.0.0" for every interface.
         poll_interval_s: seconds between two looks for new versions; 0 never looks.
         max_message_mib: largest request or response.
         max_concurrent_requests: further ones are refused at once.
         num_threads: requests computed at the same time; 0 takes two per CPU.
+        ssl_config_file: of TLS for gRPC, see `tls`; None listens in plain text.
     """
 
     def __init__(
@@ -43,15 +45,19 @@ class ModelServer:
         root: Path | str,
         port: int = DEFAULT_PORT,
         *,
+        rest_port: int | None = None,
         host: str = "127.0.0.1",
         poll_interval_s: float = 1.0,
         max_message_mib: int = 64,
         max_concurrent_requests: int = 1024,
         num_threads: int = 0,
+        ssl_config_file: Path | None = None,
     ):
         self.root = Path(root)
         self.host = host
         self.port = port
+        self.rest_port = rest_port
+        self._ssl_config_file = ssl_config_file
         self._poll_interval_s = poll_interval_s
         self._max_message_mib = max_message_mib
         self._max_concurrent_requests = max_concurrent_requests
@@ -71,9 +77,17 @@ class ModelServer:
             ServerStartError: if no model can be loaded or the port is taken.
         """
         models = read_served_models(self.root)
-        from serving.model_store import ModelStore  # imports TensorFlow: seconds
+        from serving.calls import Calls  # imports TensorFlow: seconds
+        from serving.metrics import ServerMetrics, prometheus_path
+        from serving.model_store import ModelStore
+        from serving.tls import read_credentials
 
-        self._store = ModelStore(models)
+        self._metrics_path = prometheus_path(self.root)
+        self._credentials = None
+        if self._ssl_config_file:
+            self._credentials = read_credentials(self._ssl_config_file)
+        metrics = ServerMetrics()
+        self._store = ModelStore(models, metrics.count_load)
         self._store.refresh()
         if not any(self._store.available_versions().values()):
             reasons = self._store.load_errors().values()
@@ -82,6 +96,7 @@ class ModelServer:
                 f"{'; '.join(reasons) or 'no version yet'}"
             )
         self._pool = ThreadPoolExecutor(self._num_threads, "predict")
+        self._calls = Calls(self._store, self._pool, metrics)
         self._loop = asyncio.new_event_loop()
         self._loop_thread = threading.Thread(
             target=self._loop.run_forever, name="grpc", daemon=True
@@ -109,7 +124,7 @@ class ModelServer:
             return
         self._started = False
         self._stopping.set()
-        self._call(self._server.stop(grace_s))
+        self._call(self._hang_up(grace_s))
         self._poll_thread.join()
         self._close()
 
@@ -155,16 +170,32 @@ class ModelServer:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _listen(self) -> None:
-        from serving.grpc_transport import bind
+        from serving.grpc_transport import GrpcTransport, Limits
+        from serving.http_transport import HttpTransport
+        from serving.rest_transport import rest_application
 
-        self._server, self.port = bind(
-            self._store,
-            self._pool,
-            f"{self.host}:{self.port}",
-            self._max_message_mib,
-            self._max_concurrent_requests,
+        limits = Limits(self._max_message_mib, self._max_concurrent_requests)
+        grpc = GrpcTransport(
+            self._calls, self.root, self.target, limits, self._credentials
         )
-        await self._server.start()
+        self._transports = [grpc]
+        if self.rest_port is not None:
+            rest = HttpTransport(
+                rest_application(
+                    self._calls, self._max_message_mib, self._metrics_path
+                ),
+                self.host,
+                self.rest_port,
+                self._max_concurrent_requests,
+            )
+            self._transports.append(rest)
+            self.rest_port = rest.port
+        self.port = grpc.port
+        for transport in self._transports:
+            await transport.start()
+
+    async def _hang_up(self, grace_s: float) -> None:
+        await asyncio.gather(*(each.stop(grace_s) for each in self._transports))
 
     def _poll(self) -> None:
         if not self._poll_interval_s:
@@ -186,14 +217,17 @@ class ModelServer:
 def main(argv: list[str] | None = None) -> int:
     """Serves a root as a program.
 
-    Prints one JSON line when it is ready: `{"target", "port", "models", "errors"}`.
+    Prints one JSON line when it is ready: `{"target", "port", "rest_port", "models",
+    "errors"}`.
 
     Returns:
         Exit code: 0 after a stop, 1 if it could not start, 2 for bad arguments.
     """
-    parser = argparse.ArgumentParser(description="Serve a release over gRPC.")
+    parser = argparse.ArgumentParser(description="Serve a release over gRPC and REST.")
     parser.add_argument("--root", required=True, type=Path, help="serving root")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0: a free one")
+    parser.add_argument("--rest-port", type=int, help="0: a free one; none: no REST")
+    parser.add_argument("--ssl-config-file", type=Path, help="SSLConfig; none: no TLS")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--poll-interval-s", type=float, default=1.0)
     parser.add_argument(
@@ -206,7 +240,12 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     server = ModelServer(
-        args.root, args.port, host=args.host, poll_interval_s=args.poll_interval_s
+        args.root,
+        args.port,
+        rest_port=args.rest_port,
+        host=args.host,
+        poll_interval_s=args.poll_interval_s,
+        ssl_config_file=args.ssl_config_file,
     )
     if args.stop_with_stdin:
         threading.Thread(target=_exit_with_stdin, args=(server,), daemon=True).start()
@@ -218,6 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     ready = {
         "target": server.target,
         "port": server.port,
+        "rest_port": server.rest_port,
         "models": server.models(),
         "errors": server.load_errors(),
     }

@@ -223,9 +223,9 @@ def test_tensorboard_starts_and_shows_the_runs(root, first):
 @pytest.fixture(scope="module")
 def target(root, first):
     """A server, started as a user would."""
-    command = [sys.executable, "-m", "pipeline.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "pipeline.cli", "serve", "--root", str(root)]
     process = subprocess.Popen(
-        [*command, "--root", str(root)], stdout=subprocess.PIPE, text=True
+        [*command, "--port", "0", "--rest-port", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
         line = process.stdout.readline()

@@ -97,7 +97,7 @@ def test_errors_over_the_wire(stub):
     huge = predict_request("recommender", "", query("a" * (2 << 20), []))
     assert _code(stub.Predict, huge) is code.RESOURCE_EXHAUSTED
     classify = classification_pb2.ClassificationRequest()
-    assert _code(stub.Classify, classify) is code.UNIMPLEMENTED
+    assert _code(stub.Classify, classify) is code.INVALID_ARGUMENT  # names no model
     metadata = get_model_metadata_pb2.GetModelMetadataRequest(
         metadata_field=["signature_def"]
     )
