@@ -236,8 +236,19 @@ def compile_command(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="TLS for gRPC, as an SSLConfig of TF Serving.",
 )
+@click.option(
+    "--batching",
+    "is_batched",
+    is_flag=True,
+    help="Join requests as the root's batching.config says.",
+)
 def serve(
-    root: Path, host: str, port: int, rest_port: int, ssl_config_file: Path | None
+    root: Path,
+    host: str,
+    port: int,
+    rest_port: int,
+    ssl_config_file: Path | None,
+    is_batched: bool,
 ) -> None:
     """Serve the releases of a root over TF Serving's gRPC and REST API, until interrupted."""
     from pipeline.layout import Layout
@@ -252,6 +263,7 @@ def serve(
         rest_port=rest_port,
         host=host,
         ssl_config_file=ssl_config_file,
+        batching_file=serving_root / "batching.config" if is_batched else None,
     ).start()
     click.echo(
         f"Serving release {release.version} of {serving_root} on {server.target}."

@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
 from serving import example_service, model_service, prediction_service
 from serving.calls import Calls
 from serving.errors import RequestError, ServerStartError
+from serving.request_log import RequestLog
 
 _ENTRYPOINT = "GRPC"
 
@@ -41,23 +42,36 @@ class Limits:
 class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     """PredictionService over the models of a store."""
 
-    def __init__(self, calls: Calls):
+    def __init__(self, calls: Calls, log: RequestLog):
         self._calls = calls
+        self._log = log
 
     async def Predict(self, request, context):
-        return await self._answer(
-            "Predict", request, request.model_spec, context, prediction_service.predict
+        answer = self._calls.predict(
+            _ENTRYPOINT,
+            request.model_spec,
+            lambda model: prediction_service.read_request(model, request),
+            lambda version, outputs: prediction_service.write_response(
+                version, request, outputs
+            ),
         )
+        response = await _or_abort(answer, context)
+        self._log.offer(response.model_spec, request, response)
+        return response
 
     async def Classify(self, request, context):
-        return await self._answer(
+        response = await self._answer(
             "Classify", request, request.model_spec, context, example_service.classify
         )
+        self._log.offer(response.model_spec, request, response)
+        return response
 
     async def Regress(self, request, context):
-        return await self._answer(
+        response = await self._answer(
             "Regress", request, request.model_spec, context, example_service.regress
         )
+        self._log.offer(response.model_spec, request, response)
+        return response
 
     async def MultiInference(self, request, context):
         if not request.tasks:
@@ -65,13 +79,15 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "Inference request must contain at least one task.",
             )
-        return await self._answer(
+        response = await self._answer(
             "MultiInference",
             request,
             request.tasks[0].model_spec,
             context,
             example_service.multi_inference,
         )
+        self._log.offer(response.results[0].model_spec, request, response)
+        return response
 
     async def GetModelMetadata(self, request, context):
         if not request.HasField("model_spec"):
@@ -130,6 +146,7 @@ class GrpcTransport:
 
     Args:
         calls: answers.
+        log: is offered what was answered.
         root: the serving root.
         address: "host:port"; port 0 takes a free one.
         limits: of a request, and of their number.
@@ -145,6 +162,7 @@ class GrpcTransport:
     def __init__(
         self,
         calls: Calls,
+        log: RequestLog,
         root: Path,
         address: str,
         limits: Limits,
@@ -162,7 +180,7 @@ class GrpcTransport:
             maximum_concurrent_rpcs=limits.max_concurrent_requests,
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionServicer(calls), self._server
+            PredictionServicer(calls, log), self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelServicer(calls, root), self._server

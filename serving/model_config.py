@@ -12,6 +12,14 @@ MODELS_CONFIG = "models.config"
 
 
 @dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Which share of a model's calls is logged where; see `request_log`."""
+
+    rate: float  # in [0, 1]
+    filename_prefix: str  # of the files
+
+
+@dataclasses.dataclass(frozen=True)
 class ServedModel:
     """One entry of models.config."""
 
@@ -20,6 +28,7 @@ class ServedModel:
     num_latest: int = 1  # how many of the newest versions; 0 means all
     specific: tuple[int, ...] = ()  # exactly these versions, if any is given
     labels: tuple[tuple[str, int], ...] = ()  # (label, version)
+    sampling: Sampling | None = None  # which calls are logged
 
     def versions_on_disk(self) -> list[int]:
         """Returns the versions that can be loaded, oldest first."""
@@ -142,7 +151,28 @@ def _served_model(
         num_latest=num_latest,
         specific=specific,
         labels=tuple(sorted(entry.version_labels.items())),
+        sampling=_sampling(entry, path),
     )
+
+
+def _sampling(
+    entry: model_server_config_pb2.ModelConfig, path: Path
+) -> Sampling | None:
+    rate = entry.logging_config.sampling_config.sampling_rate
+    collector = entry.logging_config.log_collector_config
+    if not 0 <= rate <= 1:
+        raise ServerStartError(
+            f"`{path}`: sampling_rate of {entry.name} should be in [0, 1]. Received: {rate}"
+        )
+    if not rate:
+        return None
+    if collector.type != "tfrecord" or not collector.filename_prefix:
+        raise ServerStartError(
+            f"`{path}`: log_collector_config of {entry.name} should have the type "
+            f"`tfrecord` and a filename_prefix. Received: `{collector.type}`, "
+            f"`{collector.filename_prefix}`"
+        )
+    return Sampling(rate, str(path.parent / collector.filename_prefix))
 
 
 def _base_path(entry: model_server_config_pb2.ModelConfig, path: Path) -> Path:

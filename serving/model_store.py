@@ -147,6 +147,10 @@ class ModelStore:
                 for number in sorted(versions, reverse=True)
             ]
 
+    def served_model(self, name: str) -> ServedModel | None:
+        """Returns the config of a model; None where it is not served."""
+        return self._models.get(name)
+
     def available_versions(self) -> dict[str, list[int]]:
         """Returns the versions that answer now, newest first, by model name."""
         return {

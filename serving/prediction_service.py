@@ -5,6 +5,8 @@ runs them to warm a version up, and a test calls them directly. Calls that carry
 instead of tensors are in `example_service.py`.
 """
 
+import dataclasses
+
 import grpc
 import numpy as np
 from tensorflow.core.framework import tensor_shape_pb2
@@ -17,6 +19,21 @@ from serving.saved_model import SavedModel
 
 DEFAULT_SIGNATURE = "serving_default"
 SIGNATURE_DEF_FIELD = "signature_def"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a request asks a model to compute.
+
+    Attributes:
+        signature: its name.
+        inputs: array by input.
+        outputs: names of those asked for; none means all.
+    """
+
+    signature: str
+    inputs: dict[str, np.ndarray]
+    outputs: list[str]
 
 
 def predict(
@@ -36,17 +53,32 @@ def predict(
         RequestError: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for
             inputs or outputs that do not fit it.
     """
+    run = read_request(model, request)
+    outputs = model.run(run.signature, run.inputs, run.outputs)
+    return write_response(version, request, outputs)
+
+
+def read_request(model: SavedModel, request: predict_pb2.PredictRequest) -> Run:
+    """Returns what a Predict call asks for; errors as of `predict`."""
     name, signature = named_signature(model, request.model_spec)
     _check_input_names(signature, request)
     inputs = {
         alias: _input_array(alias, info, request.inputs[alias])
         for alias, info in signature.inputs.items()
     }
-    outputs = model.run(name, inputs, _output_names(signature, request))
+    return Run(name, inputs, _output_names(signature, request))
+
+
+def write_response(
+    version: int, request: predict_pb2.PredictRequest, outputs: dict[str, np.ndarray]
+) -> predict_pb2.PredictResponse:
+    """Returns what answers a Predict call, of what was computed for it."""
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.version.value = version
-    response.model_spec.signature_name = name
+    response.model_spec.signature_name = (
+        request.model_spec.signature_name or DEFAULT_SIGNATURE
+    )
     for alias, array in outputs.items():
         response.outputs[alias].CopyFrom(tensor_codec.encode(array, as_fields=True))
     return response

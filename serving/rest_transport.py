@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import grpc
+import numpy as np
 from google.protobuf import json_format
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -108,15 +109,21 @@ class _RestApi:
         return Response(self._calls.metrics.exposition(), media_type=_TEXT)
 
     async def _predict(self, spec: model_pb2.ModelSpec, body: dict[str, Any]) -> object:
-        def compute(model: SavedModel, version: int) -> object:
+        is_rows = False
+
+        def read(model: SavedModel) -> prediction_service.Run:
+            nonlocal is_rows
             name, signature = prediction_service.named_signature(model, spec)
             inputs, is_rows = rest_json.predict_inputs(body, signature)
             for alias, array in inputs.items():
                 expected = signature.inputs[alias].tensor_shape
                 prediction_service.check_shape(alias, array.shape, expected)
-            return rest_json.predict_answer(model.run(name, inputs), is_rows)
+            return prediction_service.Run(name, inputs, [])
 
-        return await self._calls.on_model("Predict", "REST", spec, compute)
+        def write(version: int, outputs: dict[str, np.ndarray]) -> object:
+            return rest_json.predict_answer(outputs, is_rows)
+
+        return await self._calls.predict("REST", spec, read, write)
 
     async def _classify(
         self, spec: model_pb2.ModelSpec, body: dict[str, Any]

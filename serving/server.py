@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from serving.errors import ServerStartError
-from serving.model_config import read_served_models
+from serving.model_config import Sampling, read_served_models
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class ModelServer:
         max_concurrent_requests: further ones are refused at once.
         num_threads: requests computed at the same time; 0 takes two per CPU.
         ssl_config_file: of TLS for gRPC, see `tls`; None listens in plain text.
+        batching_file: joins requests, see `batching_settings`; None joins none.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class ModelServer:
         max_concurrent_requests: int = 1024,
         num_threads: int = 0,
         ssl_config_file: Path | None = None,
+        batching_file: Path | None = None,
     ):
         self.root = Path(root)
         self.host = host
         self.port = port
         self.rest_port = rest_port
         self._ssl_config_file = ssl_config_file
+        self._batching_file = batching_file
         self._poll_interval_s = poll_interval_s
         self._max_message_mib = max_message_mib
         self._max_concurrent_requests = max_concurrent_requests
@@ -77,15 +80,18 @@ class ModelServer:
             ServerStartError: if no model can be loaded or the port is taken.
         """
         models = read_served_models(self.root)
+        from serving.batching_settings import read_batching
         from serving.calls import Calls  # imports TensorFlow: seconds
         from serving.metrics import ServerMetrics, prometheus_path
         from serving.model_store import ModelStore
+        from serving.request_log import RequestLog
         from serving.tls import read_credentials
 
         self._metrics_path = prometheus_path(self.root)
         self._credentials = None
         if self._ssl_config_file:
             self._credentials = read_credentials(self._ssl_config_file)
+        batching = read_batching(self._batching_file) if self._batching_file else None
         metrics = ServerMetrics()
         self._store = ModelStore(models, metrics.count_load)
         self._store.refresh()
@@ -96,7 +102,8 @@ class ModelServer:
                 f"{'; '.join(reasons) or 'no version yet'}"
             )
         self._pool = ThreadPoolExecutor(self._num_threads, "predict")
-        self._calls = Calls(self._store, self._pool, metrics)
+        self._calls = Calls(self._store, self._pool, metrics, batching)
+        self._log = RequestLog(self._sampling)
         self._loop = asyncio.new_event_loop()
         self._loop_thread = threading.Thread(
             target=self._loop.run_forever, name="grpc", daemon=True
@@ -176,7 +183,7 @@ class ModelServer:
 
         limits = Limits(self._max_message_mib, self._max_concurrent_requests)
         grpc = GrpcTransport(
-            self._calls, self.root, self.target, limits, self._credentials
+            self._calls, self._log, self.root, self.target, limits, self._credentials
         )
         self._transports = [grpc]
         if self.rest_port is not None:
@@ -197,6 +204,10 @@ class ModelServer:
     async def _hang_up(self, grace_s: float) -> None:
         await asyncio.gather(*(each.stop(grace_s) for each in self._transports))
 
+    def _sampling(self, name: str) -> Sampling | None:
+        model = self._store.served_model(name)
+        return model.sampling if model else None
+
     def _poll(self) -> None:
         if not self._poll_interval_s:
             return
@@ -211,6 +222,7 @@ class ModelServer:
         self._loop_thread.join()
         self._loop.close()
         self._pool.shutdown()
+        self._log.close()
         self._store.close()
 
 
@@ -229,6 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rest-port", type=int, help="0: a free one; none: no REST")
     parser.add_argument("--ssl-config-file", type=Path, help="SSLConfig; none: no TLS")
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--batching-file", type=Path, help="BatchingParameters")
     parser.add_argument("--poll-interval-s", type=float, default=1.0)
     parser.add_argument(
         "--stop-with-stdin",
@@ -246,6 +259,7 @@ def main(argv: list[str] | None = None) -> int:
         host=args.host,
         poll_interval_s=args.poll_interval_s,
         ssl_config_file=args.ssl_config_file,
+        batching_file=args.batching_file,
     )
     if args.stop_with_stdin:
         threading.Thread(target=_exit_with_stdin, args=(server,), daemon=True).start()

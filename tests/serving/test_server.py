@@ -214,3 +214,35 @@ def test_stop_waits_for_the_running_request(tmp_path):
         server.stop()
         assert all(call.code() is grpc.StatusCode.OK for call in running)
         assert _code(stub.Predict, REQUEST) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_batching_changes_no_answer(good_bundle, tmp_path):
+    root = place(good_bundle, tmp_path, 3)
+    config = tmp_path / "batching.config"
+    config.write_text(
+        "max_batch_size { value: 8 } batch_timeout_micros { value: 20000 }\n"
+        "pad_variable_length_inputs: true"
+    )
+    users = [("ana", ["i00"]), ("ben", ["i01", "i02"]), ("cy", [])]
+    requests = [
+        predict_request("recommender", "serving_default", query(user, history))
+        for user, history in users
+    ]
+    with (
+        ModelServer(root, port=0, batching_file=config) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        asked = [stub.Predict.future(request) for request in 5 * requests]
+        for place_, call in enumerate(asked):
+            seen = tf.make_ndarray(call.result().outputs["item_ids"])
+            history = users[place_ % len(users)][1]
+            expected = expected_answer(history, [], 5)["item_ids"]
+            assert [
+                [item.decode() for item in row] for row in seen
+            ] == expected.tolist()
+        recommend = stub.Predict(REQUEST)  # has a scalar, so it is run alone
+        assert recommend.outputs["item_ids"].tensor_shape.dim[1].size == 3
+        wrong = predict_request("recommender", "", query("ana", []))
+        del wrong.inputs["user_id"]
+        assert _code(stub.Predict, wrong) is grpc.StatusCode.INVALID_ARGUMENT
