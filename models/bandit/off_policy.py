@@ -11,7 +11,7 @@ size; with a reward model's q come the direct and the doubly robust estimators.
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -25,11 +25,11 @@ from models.bandit.off_policy_diagnostics import (
     diagnose,
 )
 from models.bandit.off_policy_intervals import (
-    bootstrap_values,
     empirical_bernstein,
-    interval,
     of_users,
+    resampled,
     standard_error,
+    studentised_interval,
 )
 from models.bandit.off_policy_settings import OffPolicySettings
 from models.bandit.slates import SlateModel, slate_weights
@@ -166,22 +166,14 @@ def evaluate(
         robust = Rounds(log.rewards, weights, target.mrdr_logged, target.mrdr_target)
         parts[MRDR] = contributions(Estimator.DR, robust)
         chosen[MRDR] = None
-    draws = bootstrap_values(
-        list(parts.values()), log.users, settings.seed, settings.num_resamples
-    )
-    by_name = dict(zip(parts, draws.T, strict=True))
+    found = _estimates(list(parts.values()), log.users, settings)
     estimates = {
-        name: Estimate(
-            part.value,
-            *interval(by_name[name], settings.confidence),
-            standard_error(part, log.users),
-            chosen[name],
-        )
-        for name, part in parts.items()
+        name: dataclasses.replace(estimate, parameter=chosen[name])
+        for name, (estimate, _) in zip(parts, found, strict=True)
     }
     return Evaluation(
         estimates,
-        by_name,
+        {name: draws for name, (_, draws) in zip(parts, found, strict=True)},
         diagnose(weights, log.users, settings, target.unsupported),
         by_position(log.rewards, weights, log.positions),
         _bernstein(log, rounds, settings, slates),
@@ -192,10 +184,23 @@ def logged_value(log: Log, settings: OffPolicySettings) -> tuple[Estimate, np.nd
     """Returns what the logging policy earned, and its draws of the same users."""
     ones = np.ones(len(log.rewards))
     part = Contributions(0 * ones, log.rewards.astype(np.float64), ones)
-    draws = bootstrap_values([part], log.users, settings.seed, settings.num_resamples)
-    low, high = interval(draws[:, 0], settings.confidence)
-    error = standard_error(part, log.users)
-    return Estimate(part.value, low, high, error), draws[:, 0]
+    return _estimates([part], log.users, settings)[0]
+
+
+def _estimates(
+    parts: Sequence[Contributions], users: np.ndarray, settings: OffPolicySettings
+) -> list[tuple[Estimate, np.ndarray]]:
+    """Returns each estimate with its interval, and its draws [resamples]."""
+    draws = resampled(parts, users, settings.seed, settings.num_resamples)
+    found = []
+    for number, part in enumerate(parts):
+        error = standard_error(part, users)
+        values, errors = draws.values[:, number], draws.errors[:, number]
+        low, high = studentised_interval(
+            part.value, error, values, errors, settings.confidence
+        )
+        found.append((Estimate(part.value, low, high, error), values))
+    return found
 
 
 def _bernstein(

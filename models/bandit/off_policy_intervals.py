@@ -7,8 +7,10 @@ References:
     [1] Maurer, Pontil. Empirical Bernstein Bounds and Sample Variance Penalization. COLT
         2009. Theorem 4.
     [2] Thomas et al. High Confidence Off-Policy Evaluation. AAAI 2015. Section 3.
+    [3] Efron, Tibshirani. An Introduction to the Bootstrap. 1993. Section 12.5.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -18,15 +20,27 @@ from models.bandit.estimators import Contributions
 from models.retrieval.intervals import UserBootstrap
 
 
-def bootstrap_values(
+@dataclasses.dataclass(frozen=True)
+class Resamples:
+    """Estimates on logs of users drawn with replacement.
+
+    Attributes:
+        values: [resamples, E]; all of a resample are of the same users, so differences are
+            paired.
+        errors: [resamples, E] the standard error that each resample would state.
+    """
+
+    values: np.ndarray
+    errors: np.ndarray
+
+
+def resampled(
     estimates: Sequence[Contributions],
     users: np.ndarray,
     seed: int = 0,
     num_resamples: int = 1000,
-) -> np.ndarray:
-    """Returns [resamples, E] the estimates on logs of users drawn with replacement.
-
-    All estimates of a resample are of the same users, so differences are paired.
+) -> Resamples:
+    """Returns estimates on logs of users drawn with replacement.
 
     Args:
         estimates: E of the same N rounds.
@@ -34,20 +48,57 @@ def bootstrap_values(
         seed: of the draws.
         num_resamples: how many.
     """
-    totals, counts = user_totals(
-        [part for e in estimates for part in (e.direct, e.correction, e.normaliser)],
-        users,
-    )
-    draws = UserBootstrap(np.arange(len(counts)), seed, num_resamples)
-    found = []
+    _, sizes = user_totals([], users)
+    draws = UserBootstrap(np.arange(len(sizes)), seed, num_resamples)
+    totals = [
+        np.c_[user_totals([e.direct, e.correction, e.normaliser], users)[0], sizes]
+        for e in estimates
+    ]  # [users, 4] each
+    products = [_products(columns) for columns in totals]
+    values, errors = [], []
     for drawn in draws.row_weights():
-        sums = (drawn @ totals).reshape(len(drawn), len(estimates), 3)
-        direct, correction, normaliser = np.moveaxis(sums, 2, 0)
-        ratio = np.divide(
-            correction, normaliser, out=np.zeros_like(correction), where=normaliser > 0
-        )
-        found.append(direct / (drawn @ counts)[:, np.newaxis] + ratio)
-    return np.concatenate(found)
+        found = [
+            _values_and_errors(drawn @ sums, drawn @ squares, len(sizes))
+            for sums, squares in zip(totals, products, strict=True)
+        ]
+        values.append(np.stack([value for value, _ in found], axis=1))
+        errors.append(np.stack([error for _, error in found], axis=1))
+    return Resamples(np.concatenate(values), np.concatenate(errors))
+
+
+def _products(columns: np.ndarray) -> np.ndarray:
+    """Returns [users, 16] the products of every two of [users, 4] columns."""
+    pairs = columns[:, :, np.newaxis] * columns[:, np.newaxis, :]
+    return pairs.reshape(len(columns), -1)
+
+
+def _values_and_errors(
+    sums: np.ndarray, squares: np.ndarray, num_users: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns estimates and their `standard_error`s, [R], of R logs.
+
+    The error is a quadratic form of what users come to, so the sums of their columns'
+    products tell it for any draw of users.
+
+    Args:
+        sums: [R, 4] of direct, correction, normaliser and rounds.
+        squares: [R, 16] of the users' products of these.
+        num_users: drawn in each.
+    """
+    direct, correction, normaliser, rounds = sums.T
+    has_weight = normaliser > 0
+    norm = np.where(has_weight, normaliser / rounds, 1.0)
+    ratio = np.divide(
+        correction, normaliser, out=np.zeros_like(direct), where=has_weight
+    )
+    scale = np.where(has_weight, 1 / norm, 0.0)
+    parts = [np.ones_like(direct), scale, -ratio * scale, -direct / rounds]
+    form = np.stack(
+        parts, axis=1
+    )  # of each user's columns: influence less the estimate
+    square = np.einsum("ri,rij,rj->r", form, squares.reshape(-1, 4, 4), form)
+    square = np.maximum(square, 0.0) * num_users / max(num_users - 1, 1)
+    return direct / rounds + ratio, np.sqrt(square) / rounds
 
 
 def user_totals(
@@ -55,9 +106,10 @@ def user_totals(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns ([users, columns] sums, [users] numbers of rounds)."""
     distinct, user = np.unique(users, return_inverse=True)
-    size = len(distinct)
-    sums = [np.bincount(user, column, minlength=size) for column in columns]
-    return np.stack(sums, axis=1), np.bincount(user, minlength=size).astype(float)
+    sums = np.zeros((len(distinct), len(columns)))
+    for place, column in enumerate(columns):
+        sums[:, place] = np.bincount(user, column, minlength=len(distinct))
+    return sums, np.bincount(user, minlength=len(distinct)).astype(float)
 
 
 def standard_error(estimate: Contributions, users: np.ndarray) -> float:
@@ -81,6 +133,35 @@ def interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def studentised_interval(
+    value: float,
+    error: float,
+    values: np.ndarray,
+    errors: np.ndarray,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Returns the interval of an estimate by how far resamples are from it in their errors.
+
+    t = (values - value) / errors;   (value - upper quantile of t * error,
+                                      value - lower quantile of t * error)
+
+    Rewards are rare and weights skewed: a log with few of the large ones has a low estimate
+    and a low error too. The middle of the resampled values does not know, and holds the
+    truth too seldom in small logs [3]. Resamples without any spread do not count.
+
+    Args:
+        value, error: the estimate and its standard error.
+        values, errors: [resamples], of `Resamples`.
+        confidence: of the interval.
+    """
+    spread = errors > 1e-9 * error
+    if not error > 0 or not math.isfinite(error) or not spread.any():
+        return interval(values, confidence)
+    t = (values[spread] - value) / errors[spread]
+    low, high = interval(t, confidence)
+    return value - max(high, 0.0) * error, value - min(low, 0.0) * error
 
 
 def empirical_bernstein(

@@ -3,12 +3,16 @@ import pytest
 
 from models.bandit.estimators import Contributions, Estimator, Rounds, contributions
 from models.bandit.off_policy_intervals import (
-    bootstrap_values,
+    Resamples,
     empirical_bernstein,
     interval,
     of_users,
+    resampled,
     standard_error,
+    studentised_interval,
+    user_totals,
 )
+from models.retrieval.intervals import UserBootstrap
 from tests.models.bandit import off_policy_reference as reference
 
 
@@ -53,49 +57,97 @@ def test_standard_error_checker_rejects(wrong):
         check_standard_error(wrong)
 
 
-def check_bootstrap(implementation):
-    """Its spread is the estimate's over fresh logs; normalised estimates keep dividing."""
+def check_resampled(implementation):
+    """A resample is the estimate, and its error, of the log of the users drawn."""
     part, users = _estimate(0)
-    draws = implementation([part], users)[:, 0]
-    error = reference.clustered_error(part.influence().tolist(), users.tolist())
-    # A bootstrap's standard deviation of 1,000 draws is itself off by 2.2 %.
-    assert abs(draws.std() / error - 1) < 0.15
-    assert abs(draws.mean() - part.value) < 5 * error / np.sqrt(1000) + 0.1 * error
-    constant = Contributions(np.zeros(len(users)), 2 * part.normaliser, part.normaliser)
-    np.testing.assert_allclose(implementation([constant], users), 2.0, rtol=1e-12)
-
-
-WRONG_BOOTSTRAPS = {
-    "draws rounds": lambda parts, users: bootstrap_values(parts, np.arange(len(users))),
-    "draws influence": lambda parts, users: bootstrap_values(
-        [
-            Contributions(
-                p.direct, p.correction / p.normaliser.mean(), 1 + 0 * p.direct
+    other, _ = _estimate(1, name=Estimator.IPS)
+    draws = UserBootstrap(np.arange(40), 3, 50)
+    found = implementation([part, other], users, 3, 50)
+    for row, drawn in enumerate(np.concatenate(list(draws.row_weights()))):
+        rows = np.concatenate([np.flatnonzero(users == u) for u in _names(drawn)])
+        # A user who is drawn twice is two users of the resampled log.
+        names = np.repeat(np.arange(40), 5)
+        for place, whole in enumerate((part, other)):
+            log = Contributions(
+                whole.direct[rows], whole.correction[rows], whole.normaliser[rows]
             )
-            for p in parts
-        ],
-        users,
+            error = reference.clustered_error(log.influence().tolist(), names.tolist())
+            np.testing.assert_allclose(found.values[row, place], log.value, rtol=1e-9)
+            np.testing.assert_allclose(found.errors[row, place], error, rtol=1e-9)
+
+
+def _names(drawn):
+    return np.repeat(np.arange(len(drawn)), drawn.astype(int))
+
+
+def _normalised_once(parts, users, seed, num):
+    """Draws influences: the mean weight of the whole log stands for every resample's."""
+    fixed = [
+        Contributions(0 * p.direct, p.influence(), np.ones(len(users))) for p in parts
+    ]
+    return resampled(fixed, users, seed, num)
+
+
+WRONG_DRAWS = {
+    "rounds for users": lambda parts, users, *rest: resampled(
+        parts, np.arange(len(users)), *rest
+    ),
+    "normalised once": _normalised_once,
+    "the log's own errors": lambda parts, users, *rest: Resamples(
+        resampled(parts, users, *rest).values,
+        np.tile([standard_error(p, users) for p in parts], (rest[1], 1)),
     ),
 }
 
 
-def test_bootstrap_value():
-    check_bootstrap(bootstrap_values)
+def test_resampled_value():
+    check_resampled(resampled)
 
 
-@pytest.mark.parametrize("wrong", WRONG_BOOTSTRAPS.values(), ids=WRONG_BOOTSTRAPS)
-def test_bootstrap_checker_rejects(wrong):
+@pytest.mark.parametrize("wrong", WRONG_DRAWS.values(), ids=WRONG_DRAWS)
+def test_resampled_checker_rejects(wrong):
     with pytest.raises(AssertionError):
-        check_bootstrap(wrong)
+        check_resampled(wrong)
 
 
-def test_bootstrap_draws_the_same_users_for_all_estimates():
-    part, users = _estimate(0)
-    other, _ = _estimate(0, name=Estimator.IPS)
-    both = bootstrap_values([part, other, part], users)
-    np.testing.assert_array_equal(both[:, 0], both[:, 2])
-    np.testing.assert_allclose(both[:, 1], bootstrap_values([other], users)[:, 0])
-    assert not np.array_equal(bootstrap_values([part], users, seed=1)[:, 0], both[:, 0])
+def check_studentised(implementation):
+    """Quantiles by hand: t is -2, 1, 3; the high t gives the low end."""
+    low, high = implementation(
+        1.0, 0.5, np.array([0.8, 1.2, 1.9]), np.array([0.1, 0.2, 0.3]), 0.5
+    )
+    quarter, three_quarters = -0.5, 2.0  # halfway between -2 and 1, and 1 and 3
+    np.testing.assert_allclose(
+        (low, high), (1 - 0.5 * three_quarters, 1 - 0.5 * quarter)
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda value, error, values, errors, c: interval(values, c),
+        lambda value, error, values, errors, c: tuple(
+            value + error * t for t in interval((values - value) / errors, c)
+        ),
+        lambda value, error, values, errors, c: studentised_interval(
+            value, error, values, np.full(3, error), c
+        ),
+    ],
+    ids=["quantiles of values", "not turned round", "one error for all"],
+)
+def test_studentised_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_studentised(wrong)
+
+
+def test_studentised_interval_value():
+    check_studentised(studentised_interval)
+
+
+def test_studentised_interval_of_what_does_not_vary_is_a_point():
+    part = Contributions(np.ones(6), np.zeros(6), np.ones(6))
+    draws = resampled([part], np.arange(6), 0, 100)
+    found = studentised_interval(1.0, 0.0, draws.values[:, 0], draws.errors[:, 0])
+    assert found == (1.0, 1.0)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
@@ -103,9 +155,21 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     covered = 0
     for seed in range(300):
         part, users = _estimate(seed)
-        low, high = interval(bootstrap_values([part], users, num_resamples=300)[:, 0])
+        draws = resampled([part], users, num_resamples=300)
+        low, high = studentised_interval(
+            part.value,
+            standard_error(part, users),
+            draws.values[:, 0],
+            draws.errors[:, 0],
+        )
         covered += low <= 0.5 <= high
     assert covered / 300 > 0.887
+
+
+def test_user_totals_add_up():
+    totals, sizes = user_totals([np.arange(5.0), np.ones(5)], np.array(list("ababa")))
+    np.testing.assert_array_equal(totals, [[6, 3], [4, 2]])
+    np.testing.assert_array_equal(sizes, [3, 2])
 
 
 def check_bernstein(implementation):
