@@ -34,7 +34,8 @@ def config_options(function: Callable) -> Callable:
         "overrides",
         multiple=True,
         metavar="KEY.PATH=VALUE",
-        help="Override a config value; may be given several times.",
+        help="Override a config value; may be given several times. @FILE lays a YAML "
+        "file of keys over the config.",
     )(function)
     return click.option(
         "--config",

@@ -21,6 +21,8 @@ from models.index_settings import IndexSettings
 from models.policy_settings import PolicySettings
 from models.ranking.settings import RankingSettings
 from models.retrieval.settings import RetrievalSettings
+from models.tuning.space import space_problems
+from models.tuning_settings import TuningSettings
 from schemas.features import FeatureCatalog
 
 CONFIG_DIR = Path(__file__).parent / "configs"
@@ -97,6 +99,10 @@ class TandemConfig(BaseModel):
     ranking: RankingSettings = Field(
         default=RankingSettings(), description="The ranking model."
     )
+    tuning: TuningSettings = Field(
+        default=TuningSettings(),
+        description="Which settings `tandem tune` searches; a run reads none of it.",
+    )
     policy: PolicySettings = Field(
         default=PolicySettings(), description="How ranked items become a slate."
     )
@@ -136,26 +142,29 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TandemConfig
 
     Args:
         path: a YAML file, or the name of a shipped config such as `movielens-100k`.
-        overrides: `key.path=value` strings; the value is read as YAML.
+        overrides: `key.path=value` strings, the value read as YAML, or `@FILE`: a YAML
+            file of keys, as many as it likes, that are laid over the config's.
 
     Raises:
         ConfigError: names each wrong place, what was seen, and the nearest valid key.
     """
     file = find_config(path)
-    try:
-        values = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: should hold key: value pairs at its top level.")
+    values = _read_keys(file)
     for override in overrides:
-        _apply_override(values, override)
+        if override.startswith("@"):
+            _lay_over(values, _read_keys(_overlay_file(override)))
+        else:
+            _apply_override(values, override)
     try:
         config = TandemConfig.model_validate(values)
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise ConfigError("\n".join(f"{file}: {line}" for line in lines)) from error
-    problems = list(config.gates.data.problems(config.features))
+    sections = {"ranking": config.ranking, "retrieval": config.retrieval}
+    problems = [
+        *config.gates.data.problems(config.features),
+        *space_problems(config.tuning.space, sections),
+    ]
     if problems:
         raise ConfigError("\n".join(f"{file}: {problem}" for problem in problems))
     return config
@@ -174,6 +183,33 @@ def find_config(path: str | Path) -> Path:
     raise ConfigError(
         f"No config file `{path}`. Give a path, or the name of a shipped one: {shipped}."
     )
+
+
+def _read_keys(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: should hold key: value pairs at its top level.")
+    return values
+
+
+def _overlay_file(override: str) -> Path:
+    file = Path(override.removeprefix("@"))
+    if not file.is_file():
+        raise ConfigError(f"--set `{override}`: no file `{file}`.")
+    return file
+
+
+def _lay_over(values: dict[str, Any], others: Mapping[str, Any]) -> None:
+    """Sets each key that others hold, and leaves the keys beside it."""
+    for key, value in others.items():
+        below = values.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            _lay_over(below, value)
+        else:
+            values[key] = value
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

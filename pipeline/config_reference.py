@@ -27,7 +27,8 @@ two equal.
 `tandem run --config FILE` takes a path or the name of a shipped config
 (`pipeline/configs/`). `--set key.path=value` overrides one value, read as YAML, under the
 same checks; it reaches keys, not positions of a list, so a list is given as a whole
-(`--set 'ranking.deepfm.hidden=[64, 32]'`). An unknown key, a wrong type and a value out of
+(`--set 'ranking.deepfm.hidden=[64, 32]'`). `--set @FILE` lays a YAML file of keys over the
+config, such as the one that `tandem tune` writes. An unknown key, a wrong type and a value out of
 range each stop the run before it starts, with the place and, for a key, the nearest valid
 one. The effective config of a run is stored beside its figures in `report/config.json`.
 

@@ -28,6 +28,10 @@ class Layout:
         """Artifacts of every run, TensorBoard logs among them."""
         return self.root / "pipeline"
 
+    def tuning(self, config_name: str) -> Path:
+        """Searches for settings; beside the runs, so that TensorBoard shows them too."""
+        return self.pipeline / "Tune" / config_name
+
     @property
     def checkpoints(self) -> Path:
         """What a killed training left, until it has been resumed and has ended."""
@@ -47,6 +51,16 @@ class Layout:
     def report(self) -> Path:
         """The figures of the latest run."""
         return self.root / "report" / "metrics.json"
+
+    @property
+    def config(self) -> Path:
+        """The config of the latest run, as it was in force."""
+        return self.report.parent / "config.json"
+
+    @property
+    def events(self) -> Path:
+        """What a server showed, and what users did."""
+        return self.root / "events"
 
     @property
     def data_report(self) -> Path:

@@ -71,6 +71,7 @@ def run_pipeline(
     root: Path,
     on_stage: StageStarted = lambda stage: None,
     span_run: SpanRun | None = None,
+    until: str | None = None,
 ) -> RunResult:
     """Runs the pipeline; stages whose inputs did not change come from the cache.
 
@@ -82,6 +83,7 @@ def run_pipeline(
         on_stage: called with the name of each stage as it starts.
         span_run: tests on one span and learns from those before; None splits the log by
             shares.
+        until: as of `SpanRun`, of a run that splits the log by shares.
 
     Raises:
         ConfigError: if the curated schema is missing.
@@ -119,7 +121,7 @@ def run_pipeline(
         ),
     )
     send_whole_buffers()
-    until = None if span_run is None else span_run.until
+    until = until if span_run is None else span_run.until
     with library_log(layout.log):
         _Runner(run_id, on_stage, until).run(pipeline)
     stages = read_run(str(layout.metadata), run_id)

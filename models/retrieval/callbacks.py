@@ -32,7 +32,7 @@ class EvalRecall(tf.keras.callbacks.Callback):
     def __init__(self, settings, transform, items: Tensors, eval_files, logs) -> None:
         super().__init__()
         self.best_epoch = 0
-        self._best = -1.0
+        self.best = -1.0
         self._patience = settings.patience
         self._space = transform.space
         self._items = items
@@ -46,8 +46,8 @@ class EvalRecall(tf.keras.callbacks.Callback):
         self._writer.flush()  # or a run that ends keeps its last points to itself
         if logs is not None:
             logs["eval_recall"] = recall
-        if recall > self._best:
-            self._best, self.best_epoch = recall, epoch
+        if recall > self.best:
+            self.best, self.best_epoch = recall, epoch
         elif epoch - self.best_epoch >= self._patience:
             self.model.stop_training = True
 
