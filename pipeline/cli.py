@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pipeline.cli_data import data
 from pipeline.cli_items import items
+from pipeline.cli_ope import ope
 from pipeline.cli_options import (
     BAD_CONFIG,
     FAILED,
@@ -71,6 +72,7 @@ def cli() -> None:
 
 cli.add_command(data)
 cli.add_command(items)
+cli.add_command(ope)
 cli.add_command(schema)
 cli.add_command(spans)
 cli.add_command(tune)
@@ -232,6 +234,12 @@ def compile_command(
     help="REST port; 0 picks a free one.",
 )
 @click.option(
+    "--http-port",
+    default=8080,
+    show_default=True,
+    help="Port of the HTTP API in front of the models; 0 picks a free one.",
+)
+@click.option(
     "--ssl-config-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="TLS for gRPC, as an SSLConfig of TF Serving.",
@@ -247,10 +255,12 @@ def serve(
     host: str,
     port: int,
     rest_port: int,
+    http_port: int,
     ssl_config_file: Path | None,
     is_batched: bool,
 ) -> None:
-    """Serve the releases of a root over TF Serving's gRPC and REST API, until interrupted."""
+    """Serve the releases of a root over TF Serving's API and an HTTP API of its own."""
+    from pipeline.http_front import http_front
     from pipeline.layout import Layout
     from serving.release_tables import latest_release
     from serving.server import ModelServer
@@ -264,11 +274,14 @@ def serve(
         host=host,
         ssl_config_file=ssl_config_file,
         batching_file=serving_root / "batching.config" if is_batched else None,
+        http=http_front(root, http_port),
     ).start()
     click.echo(
         f"Serving release {release.version} of {serving_root} on {server.target}."
     )
     click.echo(f"  REST: http://{host}:{server.rest_port}/v1/models/recommender")
+    if server.http_port is not None:
+        click.echo(f"  HTTP API: http://{host}:{server.http_port}/docs")
     for model, versions in sorted(server.models().items()):
         click.echo(f"  {model}: {versions}")
     click.echo(

@@ -27,6 +27,9 @@ REQUEST_ID = "request_id"  # joins a response to the impression it answers
 REQUIRED_EVENT_COLUMNS = (EVENT_ID, TIMESTAMP, USER_ID, ITEM_ID, EVENT_TYPE)
 OPTIONAL_EVENT_COLUMNS = (VALUE, POSITION, PROPENSITY, REQUEST_ID)
 
+# Of a profiles file, in its Parquet metadata: ms; it knows the events before that moment.
+PROFILES_AS_OF = b"tandem.as_of"
+
 SPLITS = ("train", "eval", "test")  # in the order of time
 
 MINUTE_MS = 60 * 1000

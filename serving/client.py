@@ -17,7 +17,7 @@ RECOMMEND_SIGNATURE = "recommend"
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 # Inputs of a query that are arguments of `recommend`, not features.
-_ARGUMENTS = ("user_id", "history_item_ids", "exclude_item_ids", "k", "seed")
+ARGUMENTS = ("user_id", "history_item_ids", "exclude_item_ids", "k", "seed")
 
 
 class ServerUnavailableError(ConnectionError):
@@ -226,7 +226,7 @@ class RecommendationClient:
         if key not in self._signatures:
             self._signatures[key] = self.signature(*key)
         signature = self._signatures[key]
-        known = sorted(set(signature.inputs) - set(_ARGUMENTS))
+        known = sorted(set(signature.inputs) - set(ARGUMENTS))
         unknown = sorted(set(features) - set(known))
         if unknown:
             raise ValueError(

@@ -31,7 +31,7 @@ _PATH = re.compile(
     r"(/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
     r"(?P<verb>:predict|:classify|:regress|/metadata)?"
 )
-_HTTP_STATUS = {
+HTTP_STATUS = {
     grpc.StatusCode.CANCELLED: 499,
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
@@ -93,7 +93,7 @@ class _RestApi:
         elif found["label"]:
             spec.version_label = found["label"]
         if is_post:
-            body = rest_json.parse_object(await self._body(request))
+            body = rest_json.parse_object(await read_body(request, self._max_body))
             spec.signature_name = _signature_name(body)
             answers = {
                 ":predict": self._predict,
@@ -174,16 +174,20 @@ class _RestApi:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
         return _plain(get_model_status(self._calls.store, request))
 
-    async def _body(self, request: Request) -> bytes:
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self._max_body:
-                raise HTTPException(
-                    413, f"the body should have at most {self._max_body} bytes"
-                )
-            parts.append(part)
-        return b"".join(parts)
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Returns a request's body.
+
+    Raises:
+        HTTPException: 413 if it has more than `most` bytes; the rest is not read.
+    """
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise HTTPException(413, f"the body should have at most {most} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _signature_name(body: dict[str, Any]) -> str:
@@ -216,7 +220,7 @@ def _json(answer: object, status: int = 200) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return _json({"error": error.message}, _HTTP_STATUS.get(error.code, 500))
+    return _json({"error": error.message}, HTTP_STATUS.get(error.code, 500))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

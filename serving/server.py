@@ -7,15 +7,17 @@ TensorFlow Serving itself on the same folder.
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from serving.errors import ServerStartError
 from serving.model_config import Sampling, read_served_models
@@ -23,6 +25,22 @@ from serving.model_config import Sampling, read_served_models
 _LOG = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8500  # TF Serving's
+
+
+@dataclasses.dataclass(frozen=True)
+class HttpFront:
+    """The HTTP API in front of the models; see `http_api`.
+
+    Attributes:
+        port: 0 takes a free one.
+        make_service: returns what answers, given the server's `calls.Calls`.
+        on_poll: is called before the first request and after each look for new
+            versions, on a thread that may block.
+    """
+
+    port: int
+    make_service: Callable[[Any], Any]
+    on_poll: Callable[[], None] = lambda: None
 
 
 class ModelServer:
@@ -39,6 +57,7 @@ class ModelServer:
         num_threads: requests computed at the same time; 0 takes two per CPU.
         ssl_config_file: of TLS for gRPC, see `tls`; None listens in plain text.
         batching_file: joins requests, see `batching_settings`; None joins none.
+        http: the HTTP API in front of the models; None has none.
     """
 
     def __init__(
@@ -54,6 +73,7 @@ class ModelServer:
         num_threads: int = 0,
         ssl_config_file: Path | None = None,
         batching_file: Path | None = None,
+        http: HttpFront | None = None,
     ):
         self.root = Path(root)
         self.host = host
@@ -61,6 +81,8 @@ class ModelServer:
         self.rest_port = rest_port
         self._ssl_config_file = ssl_config_file
         self._batching_file = batching_file
+        self._http = http
+        self.http_port = http.port if http else None
         self._poll_interval_s = poll_interval_s
         self._max_message_mib = max_message_mib
         self._max_concurrent_requests = max_concurrent_requests
@@ -101,6 +123,8 @@ class ModelServer:
                 f"no model of `{self.root}` can be served: "
                 f"{'; '.join(reasons) or 'no version yet'}"
             )
+        if self._http is not None:
+            self._http.on_poll()
         self._pool = ThreadPoolExecutor(self._num_threads, "predict")
         self._calls = Calls(self._store, self._pool, metrics, batching)
         self._log = RequestLog(self._sampling)
@@ -178,6 +202,7 @@ class ModelServer:
 
     async def _listen(self) -> None:
         from serving.grpc_transport import GrpcTransport, Limits
+        from serving.http_api import http_application
         from serving.http_transport import HttpTransport
         from serving.rest_transport import rest_application
 
@@ -197,6 +222,17 @@ class ModelServer:
             )
             self._transports.append(rest)
             self.rest_port = rest.port
+        if self._http is not None:
+            http = HttpTransport(
+                http_application(
+                    self._http.make_service(self._calls), self._max_message_mib
+                ),
+                self.host,
+                self._http.port,
+                self._max_concurrent_requests,
+            )
+            self._transports.append(http)
+            self.http_port = http.port
         self.port = grpc.port
         for transport in self._transports:
             await transport.start()
@@ -214,6 +250,8 @@ class ModelServer:
         while not self._stopping.wait(self._poll_interval_s):
             try:
                 self._store.refresh()
+                if self._http is not None:
+                    self._http.on_poll()
             except OSError as error:  # a folder that vanished while it was read
                 _LOG.warning("looking for new versions failed: %s", error)
 

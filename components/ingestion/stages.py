@@ -28,7 +28,7 @@ from components.ingestion.shard import ShardEvents, shard_events
 from components.ingestion.spans import newest_span_start, span_starts
 from components.ingestion.splits import SplitCuts, split_cuts
 from components.ingestion.summary import EXAMPLES, counter
-from schemas.events import SPLITS, items_schema, users_schema
+from schemas.events import PROFILES_AS_OF, SPLITS, items_schema, users_schema
 from schemas.features import EVENT_ID, ITEM_ID, TIMESTAMP, USER_ID
 
 # Names of the outputs beside the main ones.
@@ -258,9 +258,11 @@ class EncodeRows(beam.DoFn):
         if "users" in plan.files:
             yield from _count("unknown_users", number=shard_rows.num_unknown_users)
         yield from _count_events(events)
+        profiles = user_profiles(events, users, plan.catalog)
+        as_of = str(plan.closed_at(cuts)).encode()
         output.write_parquet(
             plan.outputs.profile(shard, plan.num_shards),
-            user_profiles(events, users, plan.catalog),
+            profiles.replace_schema_metadata({PROFILES_AS_OF: as_of}),
         )
 
     def _write(self, shard: int, shard_rows: rows.ShardRows, cuts: SplitCuts):

@@ -224,9 +224,8 @@ def test_tensorboard_starts_and_shows_the_runs(root, first):
 def target(root, first):
     """A server, started as a user would."""
     command = [sys.executable, "-m", "pipeline.cli", "serve", "--root", str(root)]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--rest-port", "0"], stdout=subprocess.PIPE, text=True
-    )
+    ports = ("--port", "0", "--rest-port", "0", "--http-port", "0")
+    process = subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
         assert line.startswith("Serving release"), line

@@ -1,0 +1,176 @@
+"""The HTTP API over the wire: recommended, logged, answered, recommended again."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from schemas.decisions import read_decision
+from serving.event_store import EventStore
+from serving.http_api import openapi
+from serving.profiles import SqliteProfiles
+from serving.recommend_service import RecommendService, ServiceSettings
+from serving.server import HttpFront, ModelServer
+from tests.serving.test_profiles import write_release
+from tests.serving.toy_release import expected_answer, place
+
+NOW = 1_700_000_000_000
+ANA = {
+    "user_id": "ana",
+    "age": 31.0,
+    "history_item_ids": ["i01"],
+    "seen_item_ids": ["i00", "i01"],
+}
+SETTINGS = ServiceSettings(
+    event_types={"impression": False, "click": True, "mute": False},
+    history_length=3,
+    policy="greedy",
+)
+
+
+@pytest.fixture
+def events(tmp_path):
+    store = EventStore(tmp_path / "events.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def call(good_bundle, events, tmp_path):
+    """Returns (status, body) of a call to a server of a toy release at `NOW`."""
+    profiles = SqliteProfiles(tmp_path / "profiles.db")
+    tables = write_release(tmp_path / "release", 3, [ANA], as_of=NOW - 1000)
+    root = place(good_bundle, tmp_path, 3, "recommender")
+
+    def make(calls):
+        return RecommendService(calls, profiles, events, SETTINGS, lambda: NOW)
+
+    front = HttpFront(0, make, lambda: profiles.load(tables))
+    with ModelServer(root, port=0, max_message_mib=1, http=front) as server:
+
+        def call(path: str, data: object = None, raw: bytes | None = None):
+            body = raw if data is None else json.dumps(data).encode()
+            url = f"http://127.0.0.1:{server.http_port}{path}"
+            try:
+                with urllib.request.urlopen(url, body, timeout=60) as answer:
+                    return answer.status, json.load(answer)
+            except urllib.error.HTTPError as refused:
+                return refused.code, json.load(refused)
+
+        yield call
+    profiles.close()
+
+
+def click(event_id: str, item: str, **more) -> dict:
+    return {
+        "event_id": event_id,
+        "user_id": "ana",
+        "item_id": item,
+        "event_type": "click",
+        "timestamp": NOW - 10,
+        **more,
+    }
+
+
+def shown_items(answer: dict) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+def test_a_slate_is_logged_before_it_is_answered(call, events, tmp_path):
+    asked = {"user_id": "ana", "k": 3, "context": {"tags": ["web"]}, "seed": 9}
+    status, answer = call("/v1/recommend", asked)
+    assert status == 200
+    expected = expected_answer(["i00", "i01"], [], 3)
+    assert shown_items(answer) == expected["item_ids"][0].tolist()
+    assert (answer["release"], answer["seed"], answer["is_known"]) == (3, 9, True)
+    (file,) = events.write_segments(tmp_path / "log")
+    logged = read_decision(json.loads(line) for line in file.read_text().splitlines())
+    assert logged.request_id == answer["request_id"]
+    assert logged.user_id == "ana"
+    assert logged.timestamp == NOW
+    assert [item.model_dump() for item in logged.slate] == answer["items"]
+    assert (logged.policy, logged.release, logged.seed) == ("greedy", 3, 9)
+    assert logged.context == {"tags": ["web"]}
+
+
+def test_what_users_do_is_in_the_next_request(call):
+    before = shown_items(call("/v1/recommend", {"user_id": "ana", "k": 2})[1])
+    assert before == ["i02", "i03"]
+    sent = {"events": [click("a", "i02"), click("b", "i04", event_type="mute")]}
+    assert call("/v1/events", sent) == (200, {"accepted": 2, "duplicates": 0})
+    assert call("/v1/events", sent) == (200, {"accepted": 0, "duplicates": 2})
+    after = shown_items(call("/v1/recommend", {"user_id": "ana", "k": 3})[1])
+    assert after == ["i03", "i04", "i05"]  # a mute enters no history
+
+
+def test_unknown_users_are_answered_and_remembered(call):
+    asked = {"user_id": "new", "k": 2, "exclude_item_ids": ["i00"]}
+    _, answer = call("/v1/recommend", asked)
+    assert not answer["is_known"]
+    assert shown_items(answer) == ["i01", "i02"]
+    call("/v1/events", {"events": [click("c", "i01", user_id="new")]})
+    _, answer = call("/v1/recommend", asked)
+    assert answer["is_known"]
+    assert shown_items(answer) == ["i02", "i03"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "part"),
+    [
+        ("/v1/recommend", {}, 422, "user_id: Field required"),
+        ("/v1/recommend", {"user_id": ""}, 422, "user_id"),
+        ("/v1/recommend", {"user_id": "a", "k": 0}, 422, "k: Input should be"),
+        ("/v1/recommend", {"user_id": "a", "k": 10**6}, 422, "k: Input should be"),
+        ("/v1/recommend", {"user_id": "a", "colour": 1}, 422, "colour"),
+        ("/v1/recommend", {"user_id": "a", "context": {"x": 1}}, 400, "['tags']"),
+        ("/v1/events", {"events": []}, 422, "events"),
+        ("/v1/events", {"events": [{"event_id": "a"}]}, 422, "events.0.user_id"),
+        ("/v1/events", {"events": [click("x", "i", event_type="buy")]}, 400, "'click'"),
+        ("/v1/events", {"events": [click("x", "i", timestamp=-1)]}, 422, "timestamp"),
+        ("/v1/nothing", {}, 404, "Not Found"),
+        ("/v1/recommend", None, 405, "Method Not Allowed"),
+    ],
+)
+def test_requests_that_cannot_be_answered_say_why(
+    call, events, path, body, status, part
+):
+    seen, answer = call(path, body)
+    assert seen == status
+    assert part in answer["error"]
+    assert len(events) == 0
+
+
+def test_bodies_that_are_too_large_or_no_json_are_refused(call):
+    assert call("/v1/events", raw=b"x" * (1 << 21))[0] == 413
+    assert call("/v1/events", raw=b"{")[0] == 422
+    assert call("/healthz") == (200, {"status": "ok"})
+
+
+def test_one_event_that_is_wrong_keeps_the_others_out(call, events):
+    sent = {"events": [click("a", "i02"), click("b", "i03", event_type="buy")]}
+    assert call("/v1/events", sent)[0] == 400
+    assert len(events) == 0
+
+
+def test_the_description_names_every_call_and_schema(call):
+    status, seen = call("/openapi.json")
+    assert (status, seen) == (200, openapi())
+    assert set(seen["paths"]) == {"/v1/recommend", "/v1/events"}
+    text = json.dumps(seen)
+    for name in seen["components"]["schemas"]:
+        assert text.count(f"#/components/schemas/{name}") >= 1
+    references = {
+        part.split('"')[0] for part in text.split("#/components/schemas/")[1:]
+    }
+    assert references <= set(seen["components"]["schemas"])
+
+
+def test_nothing_is_answered_that_could_not_be_logged(call, events, monkeypatch):
+    def full(rows):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(events, "append", full)
+    status, answer = call("/v1/recommend", {"user_id": "ana"})
+    assert status == 500
+    assert "No space left" in answer["error"]
