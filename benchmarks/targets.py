@@ -88,6 +88,25 @@ TARGETS: dict[str, dict[str, Target]] = {
         "attention_lag50_minus_lag1": Target(above=0),
         "attention_lag500_minus_lag1": Target(above=0),
     },
+    "dr_variance": {
+        f"{worse}_minus_{better}_{policy}": Target(at_least=0)
+        for policy in ("stochastic", "near_deterministic")
+        for better, worse in (("full", "squared"), ("squared", "obp"), ("obp", "ols"))
+    },
+    "ope_parity": {
+        "max_abs_difference": Target(at_most=1e-9),
+        "max_abs_difference_tuned": Target(at_most=1e-9),
+        "max_relative_difference": Target(at_most=0.001),
+    },
+    "ope_rmse": {
+        "rmse_mrdr_by_dr": Target(at_most=1),
+        "rmse_dr_by_ips": Target(at_most=1),
+        "rmse_ips_by_dm": Target(at_most=1),
+        **{
+            f"coverage_{name}": Target(at_least=0.93)
+            for name in ("ips", "snips", "dr", "sndr", "mrdr")
+        },
+    },
     "retrieval_peers": {
         "recall@10_tandem_1m_in_log_order": Target(at_least=0.26),
         "recall@100_tandem_1m_in_log_order": Target(at_least=0.65),

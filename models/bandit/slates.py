@@ -16,6 +16,10 @@ import enum
 import numpy as np
 
 
+class SlateError(ValueError):
+    """A log whose slates cannot be put together."""
+
+
 class SlateModel(enum.Enum):
     """What the reward of a place depends on, and what the logged chance is of."""
 
@@ -44,7 +48,7 @@ def slate_weights(
         model: what the rewards depend on.
 
     Raises:
-        ValueError: if a slate has a place twice or, where ratios multiply, lacks one.
+        SlateError: if a slate has a place twice or, where ratios multiply, lacks one.
     """
     if model is SlateModel.INDEPENDENT:
         return ratios.astype(np.float64)
@@ -57,7 +61,7 @@ def slate_weights(
     if wrong.any():
         row = order[int(np.flatnonzero(wrong)[0])]
         place = int(expected[np.flatnonzero(wrong)[0]])
-        raise ValueError(
+        raise SlateError(
             f"slate {slates[row]} should have each place once, from 0 on. Received: "
             f"place {positions[row]} where {place} was expected; chances that are given "
             "the items above cannot be multiplied without them"
