@@ -168,9 +168,12 @@ def updated(
         solver_steps: conjugate gradients a Newton step, at most.
     """
     problem = _Problem(prior, fields, targets, likelihood)
-    theta = prior.means
-    for _ in range(newton_steps):
-        theta = problem.stepped(theta, solver_steps)
+    _, theta = tf.while_loop(
+        lambda step, _: step < newton_steps,
+        lambda step, theta: [step + 1, problem.stepped(theta, solver_steps)],
+        [tf.constant(0), prior.means],
+        maximum_iterations=newton_steps,
+    )
     information = hessian_diagonal(theta, fields, likelihood)
     return Beliefs(theta, prior.precisions + information)
 

@@ -3,13 +3,14 @@
 import functools
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from models.preprocessing import TransformGraph
 from models.ranking.ranker import Tensors
 from models.ranking.settings import RankingSettings, Target
 from models.training_input import serialized_rows
-from schemas.features import LABEL, POSITION, REWARD
+from schemas.features import LABEL, POSITION, REWARD, TIMESTAMP
 
 NO_POSITION = -1
 _SHUFFLED_ROWS = 1_000_000
@@ -62,6 +63,20 @@ class LabelledRows:
             for number in range(first, self._settings.max_epochs)
         ]
         return self._parsed(functools.reduce(tf.data.Dataset.concatenate, epochs))
+
+    def by_time(self) -> tf.data.Dataset:
+        """Returns one pass over the rows, the earliest first; it holds all of them."""
+        chunks = list(self._rows.batch(_COUNTED_AT_ONCE).as_numpy_iterator())
+        spec = {TIMESTAMP: tf.io.FixedLenFeature([], tf.int64, default_value=0)}
+        times = [tf.io.parse_example(chunk, spec)[TIMESTAMP] for chunk in chunks]
+        rows = np.concatenate([np.zeros(0, object), *chunks])
+        order = np.argsort(
+            np.concatenate([np.zeros(0, np.int64), *times]), kind="stable"
+        )
+        batches = tf.data.Dataset.from_tensor_slices(
+            tf.constant(rows[order], tf.string)
+        )
+        return self._parsed(batches.batch(self._settings.batch_size))
 
     def _parsed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         return batches.map(

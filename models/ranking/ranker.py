@@ -28,9 +28,12 @@ class Ranker(tf.keras.Model):
 
     Attributes:
         reads_items: whether the model makes use of the features of a history's items.
+        learns_in_order: whether it has a `learn` of its own, to be called once with each
+            row, in the order of time.
     """
 
     reads_items = True
+    learns_in_order = False
 
     def __init__(self, space: FeatureSpace, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -136,6 +139,26 @@ class Ranker(tf.keras.Model):
 
         Args:
             l2: the penalty's weight; 0 adds nothing.
+    def candidate_functions(self) -> dict[str, Callable[[Tensors, Tensors], Any]]:
+        """Returns functions of (query, candidates), saved beside `score_candidates`.
+
+        Policies may ask for them by these names. They take what it takes.
+        """
+        return {}
+
+    def learn(self, features: Tensors, targets: tf.Tensor) -> None:
+        """Learns from rows, where `learns_in_order`.
+
+        Args:
+            features: as of `call`.
+            targets: [B] in [0, 1].
+        """
+        raise NotImplementedError
+
+    def distributions(self) -> dict[str, tf.Tensor]:
+        """Returns numbers to draw histograms of in TensorBoard, by name."""
+        return {}
+
             *vectors: [..., F, K] each, the fields' or the events' vectors of rows.
         """
         if l2 > 0:

@@ -21,6 +21,7 @@ _PLACES = {
     Model.DIEN: ("models.ranking.dien", "DIEN"),
     Model.RUM: ("models.ranking.rum", "RUM"),
     Model.SHAN: ("models.ranking.shan", "SHAN"),
+    Model.BAYESIAN_FM: ("models.bandit.bayesian_fm", "BayesianFM"),
 }
 
 

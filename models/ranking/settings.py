@@ -2,8 +2,9 @@
 
 import enum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.ranking.bayesian_fm_settings import BayesianFMSettings
 from models.ranking.caser_settings import CaserSettings
 from models.ranking.deepfm_settings import DeepFMSettings
 from models.ranking.dien_settings import DIENSettings
@@ -34,6 +35,7 @@ class Model(enum.Enum):
     RUM = "rum"
     SHAN = "shan"
 
+    BAYESIAN_FM = "bayesian_fm"
 
 class Target(enum.Enum):
     """What the logit's probability is fitted to."""
@@ -104,6 +106,10 @@ class RankingSettings(BaseModel):
         description="Sizes and regularisation of SHAN as a ranker.",
     )
     batch_size: int = Field(default=1024, ge=1, description="Rows a step.")
+    bayesian_fm: BayesianFMSettings = Field(
+        default=BayesianFMSettings(),
+        description="Prior and updates of the Bayesian FM, which learns in one pass.",
+    )
     max_epochs: int = Field(default=20, ge=1, description="Passes at most.")
     patience: int = Field(
         default=2,
@@ -158,3 +164,18 @@ class RankingSettings(BaseModel):
     seed: int = Field(
         default=7, ge=0, description="Seeds initial weights and shuffling."
     )
+
+    @model_validator(mode="after")
+    def _check_one_pass(self) -> "RankingSettings":
+        changed = {
+            "position_bias": self.position_bias,
+            "positive_weight": self.positive_weight != 1.0,
+            "mixed_precision": self.mixed_precision,
+        }
+        wrong = [f"`{name}`" for name, is_changed in changed.items() if is_changed]
+        if self.model is Model.BAYESIAN_FM and wrong:
+            raise ValueError(
+                f"{', '.join(wrong)} should be left out with `model: bayesian_fm`, whose "
+                "update has a rule of its own"
+            )
+        return self

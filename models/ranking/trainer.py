@@ -17,6 +17,7 @@ import tensorflow as tf
 from models.feature_space import FeatureSpace
 from models.preprocessing import TransformGraph
 from models.ranking.labelled_rows import LabelledRows
+from models.ranking.one_pass import learn_in_order
 from models.ranking.progress import Progress
 from models.ranking.ranker import Ranker, Rate, Tensors
 from models.ranking.registry import make_ranker, ranker_class
@@ -118,6 +119,8 @@ def fit(
             keeps nothing.
         callbacks: further ones.
     """
+    if ranker_class(settings).learns_in_order:
+        return learn_in_order(space, settings, train, validation, logs, checkpoints)
     tf.keras.utils.set_random_seed(settings.seed)
     sample, _ = next(iter(validation.in_order()))
     progress = Progress(settings.patience, settings.seed, checkpoints)
@@ -228,13 +231,16 @@ class RankingModule(tf.Module):
         space = transform.space
         sides = (*QUERY_SIDES, Side.ITEM)
         self._spec = example_spec(transform.raw_spec, catalog, *sides)
+        signature = [
+            transformed_signature(space, space.query_names),
+            transformed_signature(space, space.candidate_names, rank=2),
+        ]
         self.score_candidates = tf.function(
             lambda query, candidates: model.score_candidates(query, candidates),
-            input_signature=[
-                transformed_signature(space, space.query_names),
-                transformed_signature(space, space.candidate_names, rank=2),
-            ],
+            input_signature=signature,
         )
+        for name, function in model.candidate_functions().items():
+            setattr(self, name, tf.function(function, input_signature=signature))
 
     def signatures(self) -> dict:
         """Returns the signatures, ready for `tf.saved_model.save`."""
