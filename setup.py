@@ -15,5 +15,6 @@ setup(
         "components": ["data_report/*.css", "data_report/*.jinja"],
         "pipeline": ["configs/*.yaml"],
         "schemas": ["*.pbtxt"],
+        "serving": ["page/*.css", "page/*.jinja"],
     },
 )

@@ -37,5 +37,6 @@ def http_front(root: Path, port: int) -> HttpFront | None:
     return HttpFront(
         port,
         lambda calls: RecommendService(calls, profiles, events, settings),
+        lambda: latest_release(layout.serving),
         lambda: profiles.load(latest_release(layout.serving)),
     )

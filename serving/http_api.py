@@ -1,20 +1,25 @@
 """The HTTP API in front of the models: recommend to a user, take in what users do.
 
-`GET /openapi.json` describes it, `GET /docs` shows that to a person.
+`GET /openapi.json` describes it, `GET /docs` shows that to a person, and `GET /` shows what
+would be recommended to whom.
 """
 
+import dataclasses
 import html
 import json
+import time
 from collections.abc import Awaitable, Callable
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from serving.errors import RequestError
+from serving.page.page import NamedItem, PageFacts, render
 from serving.recommend_service import (
     EventsRequest,
     EventsResponse,
@@ -22,7 +27,10 @@ from serving.recommend_service import (
     RecommendResponse,
     RecommendService,
 )
+from serving.release_tables import ReleaseTables
 from serving.rest_transport import HTTP_STATUS, read_body
+
+_USERS_SHOWN = 20
 
 _CALLS: dict[str, tuple[str, type[BaseModel], type[BaseModel]]] = {
     "/v1/recommend": (
@@ -34,11 +42,14 @@ _CALLS: dict[str, tuple[str, type[BaseModel], type[BaseModel]]] = {
 }
 
 
-def http_application(service: RecommendService, max_body_mib: int) -> Starlette:
+def http_application(
+    service: RecommendService, tables: Callable[[], ReleaseTables], max_body_mib: int
+) -> Starlette:
     """Returns the application.
 
     Args:
         service: answers.
+        tables: returns those of the newest release, for names to show.
         max_body_mib: larger bodies are refused by 413, unread.
     """
 
@@ -58,6 +69,7 @@ def http_application(service: RecommendService, max_body_mib: int) -> Starlette:
         for path, (_, kind, _) in _CALLS.items()
     ]
     routes += [
+        Route("/", _Page(service, tables).show, methods=["GET"]),
         Route("/healthz", _health, methods=["GET"]),
         Route("/openapi.json", _openapi, methods=["GET"]),
         Route("/docs", _docs, methods=["GET"]),
@@ -70,6 +82,53 @@ def http_application(service: RecommendService, max_body_mib: int) -> Starlette:
             HTTPException: _no_such_call,
         },
     )
+
+
+class _Page:
+    """The page for a person; what it shows is not logged as shown."""
+
+    def __init__(self, service: RecommendService, tables: Callable[[], ReleaseTables]):
+        self._service = service
+        self._tables = tables
+
+    async def show(self, request: Request) -> Response:
+        tables = await run_in_threadpool(self._tables)
+        users = await run_in_threadpool(tables.some_user_ids, _USERS_SHOWN)
+        policy = self._service.settings.policy
+        facts = PageFacts(tables.version, users, policy)
+        given = {key: value for key, value in request.query_params.items() if value}
+        if "user_id" not in given:
+            return HTMLResponse(render(facts))
+        try:
+            asked = RecommendRequest.model_validate(given)
+            seen = await self._service.preview(asked)
+        except ValidationError as error:
+            return HTMLResponse(
+                render(dataclasses.replace(facts, error=_explained(error))), 422
+            )
+        except RequestError as error:
+            status = HTTP_STATUS.get(error.code, 500)
+            failed = dataclasses.replace(facts, error=error.message)
+            return HTMLResponse(render(failed), status)
+        items = [item.item_id for item in seen.slate]
+        begin = time.perf_counter()
+        names = await run_in_threadpool(tables.names, [*items, *seen.past.history])
+        named_ms = 1e3 * (time.perf_counter() - begin)
+        facts = dataclasses.replace(
+            facts,
+            release=seen.release,
+            user_id=asked.user_id,
+            k=asked.k,
+            seed=asked.seed,
+            is_known=seen.is_known,
+            history=[names.get(item, item) for item in reversed(seen.past.history)],
+            slate=[
+                NamedItem(name=names.get(item.item_id, ""), **item.model_dump())
+                for item in seen.slate
+            ],
+            timings={**seen.timings, "titles": named_ms},
+        )
+        return HTMLResponse(render(facts))
 
 
 async def _health(request: Request) -> Response:
@@ -134,11 +193,14 @@ def openapi() -> dict:
 
 async def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError)
-    errors = [
+    return JSONResponse({"error": _explained(error)}, 422)
+
+
+def _explained(error: ValidationError) -> str:
+    return "; ".join(
         f"{'.'.join(map(str, found['loc'])) or 'body'}: {found['msg']}"
         for found in error.errors(include_url=False)
-    ]
-    return JSONResponse({"error": "; ".join(errors)}, 422)
+    )
 
 
 async def _no_such_call(request: Request, error: Exception) -> Response:

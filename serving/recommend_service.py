@@ -125,6 +125,31 @@ class ServiceSettings:
         return [name for name, is_positive in self.event_types.items() if is_positive]
 
 
+@dataclasses.dataclass(frozen=True)
+class Preview:
+    """What would be shown, and what it came from.
+
+    Attributes:
+        at: ms, the moment of the request.
+        is_known: whether anything is known of the user.
+        past: as the model was told.
+        slate: the items, the first position first.
+        release: version of the model.
+        seed: of the policy's draw.
+        request_hash: digest of what the model was asked.
+        timings: ms of each stage.
+    """
+
+    at: int
+    is_known: bool
+    past: Past
+    slate: tuple[ShownItem, ...]
+    release: int
+    seed: int
+    request_hash: str
+    timings: dict[str, float]
+
+
 class RecommendService:
     """Answers the HTTP API's requests; lives on the event loop.
 
@@ -144,10 +169,10 @@ class RecommendService:
         settings: ServiceSettings,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ):
+        self.settings = settings
         self._calls = calls
         self._profiles = profiles
         self._events = events
-        self._settings = settings
         self._clock = clock
 
     async def recommend(self, request: RecommendRequest) -> RecommendResponse:
@@ -157,10 +182,39 @@ class RecommendService:
             RequestError: INVALID_ARGUMENT for context that the model does not take,
                 UNAVAILABLE where no model or profile is served.
         """
-        at = self._clock()
+        answer = await self.preview(request)
+        decision = Decision(
+            request_id=uuid.uuid4().hex,
+            timestamp=answer.at,
+            user_id=request.user_id,
+            slate=answer.slate,
+            policy=self.settings.policy,
+            release=answer.release,
+            seed=answer.seed,
+            request_hash=answer.request_hash,
+            context=request.context,
+        )
+        await self._calls.off_loop(lambda: self._events.append(decision.events()))
+        return RecommendResponse(
+            request_id=decision.request_id,
+            user_id=request.user_id,
+            is_known=answer.is_known,
+            release=answer.release,
+            seed=answer.seed,
+            items=[RecommendedItem(**item.model_dump()) for item in answer.slate],
+        )
+
+    async def preview(self, request: RecommendRequest) -> Preview:
+        """Returns what `recommend` would show now, and logs nothing: for who looks on.
+
+        Raises:
+            RequestError: as of `recommend`.
+        """
+        at, begin = self._clock(), time.perf_counter()
         profile, past = await self._calls.off_loop(
             lambda: self._looked_up(request.user_id, at)
         )
+        looked_up = time.perf_counter()
         seed = secrets.randbits(63) if request.seed is None else request.seed
         features = dict(profile.features)
         features |= {f"{_CONTEXT}{k}": value for k, value in request.context.items()}
@@ -172,28 +226,21 @@ class RecommendService:
             "k": np.array(request.k, np.int32),
             "seed": np.array([seed], np.int64),
         }
-        shown, release = await self._shown(arguments, features, request.context)
-        decision = Decision(
-            request_id=uuid.uuid4().hex,
-            timestamp=at,
-            user_id=request.user_id,
-            slate=shown,
-            policy=self._settings.policy,
+        slate, release = await self._shown(arguments, features, request.context)
+        return Preview(
+            at=at,
+            is_known=profile.is_known or bool(past.history),
+            past=past,
+            slate=slate,
             release=release,
             seed=seed,
             request_hash=hash_of_request(
                 request.user_id, past.history, features, excluded, request.k
             ),
-            context=request.context,
-        )
-        await self._calls.off_loop(lambda: self._events.append(decision.events()))
-        return RecommendResponse(
-            request_id=decision.request_id,
-            user_id=request.user_id,
-            is_known=profile.is_known or bool(past.history),
-            release=release,
-            seed=seed,
-            items=[RecommendedItem(**item.model_dump()) for item in shown],
+            timings={
+                "profile": 1e3 * (looked_up - begin),
+                "model": 1e3 * (time.perf_counter() - looked_up),
+            },
         )
 
     async def take_events(self, request: EventsRequest) -> EventsResponse:
@@ -202,7 +249,7 @@ class RecommendService:
         Raises:
             RequestError: INVALID_ARGUMENT for an undeclared type; nothing is written.
         """
-        known = self._settings.event_types
+        known = self.settings.event_types
         for place, event in enumerate(request.events):
             if event.event_type not in known:
                 raise invalid_argument(
@@ -222,7 +269,7 @@ class RecommendService:
             profile, snapshot = self._profiles.read(user_id)
         except LookupError as error:
             raise RequestError(grpc.StatusCode.UNAVAILABLE, str(error)) from error
-        settings = self._settings
+        settings = self.settings
         past = past_of(
             profile,
             snapshot,

@@ -14,6 +14,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 MODELS = ("recommender", "recommender_exact", "retrieval", "ranking")
+MEMORY_MODEL = "memory"
+OPTIONAL_MODELS = (MEMORY_MODEL,)  # of a release whose ranker keeps memories of users
 RELEASES = "releases"
 MANIFEST = "manifest.json"
 ITEMS = "items.parquet"
@@ -56,6 +58,12 @@ class ReleaseManifest(BaseModel):
     versions: dict[str, str]  # of the libraries the models were exported with
     gates: dict[str, dict[str, str]]  # what each gate saw: gate -> check -> seen
     refresh: Refresh | None = None  # of a release that a refresh made
+
+
+def models_of(folder: Path) -> tuple[str, ...]:
+    """Returns the models of a release, of which `folder` holds the optional ones."""
+    found = [m for m in OPTIONAL_MODELS if (folder / m / "saved_model.pb").is_file()]
+    return (*MODELS, *found)
 
 
 def release_dir(root: Path, version: int) -> Path:

@@ -63,6 +63,18 @@ class ReleaseTables:
             .to_pylist()
         )
 
+    def some_user_ids(self, most: int) -> list[str]:
+        """Returns the first known users."""
+        users: list[str] = []
+        for file in sorted((self.directory / PROFILES).glob("*.parquet")):
+            rows = pq.ParquetFile(file).iter_batches(most, columns=["user_id"])
+            for batch in rows:
+                users += batch.column(0).to_pylist()
+                break
+            if len(users) >= most:
+                break
+        return users[:most]
+
     def names(self, item_ids: list[str]) -> dict[str, str]:
         """Returns a name for each item: title and year where known, else the id."""
         table = pq.read_table(self.directory / ITEMS)

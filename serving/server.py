@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from serving.errors import ServerStartError
 from serving.model_config import Sampling, read_served_models
+from serving.release_tables import ReleaseTables
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,12 +35,14 @@ class HttpFront:
     Attributes:
         port: 0 takes a free one.
         make_service: returns what answers, given the server's `calls.Calls`.
+        tables: returns those of the newest release.
         on_poll: is called before the first request and after each look for new
             versions, on a thread that may block.
     """
 
     port: int
     make_service: Callable[[Any], Any]
+    tables: Callable[[], ReleaseTables]
     on_poll: Callable[[], None] = lambda: None
 
 
@@ -225,7 +228,9 @@ class ModelServer:
         if self._http is not None:
             http = HttpTransport(
                 http_application(
-                    self._http.make_service(self._calls), self._max_message_mib
+                    self._http.make_service(self._calls),
+                    self._http.tables,
+                    self._max_message_mib,
                 ),
                 self.host,
                 self._http.port,

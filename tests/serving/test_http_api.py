@@ -4,6 +4,8 @@ import json
 import urllib.error
 import urllib.request
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.decisions import read_decision
@@ -11,9 +13,10 @@ from serving.event_store import EventStore
 from serving.http_api import openapi
 from serving.profiles import SqliteProfiles
 from serving.recommend_service import RecommendService, ServiceSettings
+from serving.release_layout import ITEMS
 from serving.server import HttpFront, ModelServer
 from tests.serving.test_profiles import write_release
-from tests.serving.toy_release import expected_answer, place
+from tests.serving.toy_release import ITEM_IDS, expected_answer, place
 
 NOW = 1_700_000_000_000
 ANA = {
@@ -41,12 +44,14 @@ def call(good_bundle, events, tmp_path):
     """Returns (status, body) of a call to a server of a toy release at `NOW`."""
     profiles = SqliteProfiles(tmp_path / "profiles.db")
     tables = write_release(tmp_path / "release", 3, [ANA], as_of=NOW - 1000)
+    titles = {"item_id": ITEM_IDS, "title": [f"<b>{item}</b>" for item in ITEM_IDS]}
+    pq.write_table(pa.table(titles), tables.directory / ITEMS)
     root = place(good_bundle, tmp_path, 3, "recommender")
 
     def make(calls):
         return RecommendService(calls, profiles, events, SETTINGS, lambda: NOW)
 
-    front = HttpFront(0, make, lambda: profiles.load(tables))
+    front = HttpFront(0, make, lambda: tables, lambda: profiles.load(tables))
     with ModelServer(root, port=0, max_message_mib=1, http=front) as server:
 
         def call(path: str, data: object = None, raw: bytes | None = None):
@@ -54,12 +59,18 @@ def call(good_bundle, events, tmp_path):
             url = f"http://127.0.0.1:{server.http_port}{path}"
             try:
                 with urllib.request.urlopen(url, body, timeout=60) as answer:
-                    return answer.status, json.load(answer)
+                    return answer.status, read(answer)
             except urllib.error.HTTPError as refused:
-                return refused.code, json.load(refused)
+                return refused.code, read(refused)
 
         yield call
     profiles.close()
+
+
+def read(answer):
+    """Returns what a body holds: text of a page, else JSON."""
+    is_page = answer.headers["content-type"].startswith("text/html")
+    return answer.read().decode() if is_page else json.load(answer)
 
 
 def click(event_id: str, item: str, **more) -> dict:
@@ -174,3 +185,44 @@ def test_nothing_is_answered_that_could_not_be_logged(call, events, monkeypatch)
     status, answer = call("/v1/recommend", {"user_id": "ana"})
     assert status == 500
     assert "No space left" in answer["error"]
+
+
+def test_the_page_shows_whom_one_can_ask_for(call):
+    status, page = call("/")
+    assert status == 200
+    assert '<a href="/?user_id=ana">ana</a>' in page
+    assert "Release 3" in page
+
+
+def test_the_page_shows_what_would_be_shown_and_logs_nothing(call, events):
+    status, page = call("/?user_id=ana&k=2&seed=4")
+    assert status == 200
+    slate = page[page.index("Would be shown") :]
+    assert slate.index("i02") < slate.index("i03")
+    assert "i04" not in slate
+    assert "0.9000" in slate  # the score of i02
+    assert "profile" in slate
+    assert "model" in slate
+    assert "&lt;b&gt;i01&lt;/b&gt;" in page  # what a log holds is text, no markup
+    assert "<b>" not in page
+    assert len(events) == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "part"),
+    [
+        ("user_id=ana&k=0", 422, "k: Input should be"),
+        ("user_id=ana&k=many", 422, "k: Input should be"),
+        ("user_id=ana&colour=red", 422, "colour"),
+    ],
+)
+def test_the_page_says_what_was_wrong(call, query, status, part):
+    seen, page = call(f"/?{query}")
+    assert seen == status
+    assert part in page
+
+
+def test_the_page_of_somebody_new_says_so(call):
+    _, page = call("/?user_id=%3Cscript%3E")
+    assert "who is new" in page
+    assert "<script>" not in page
