@@ -21,7 +21,8 @@ class WeightAverage(tf.keras.callbacks.Callback):
     planned: every epoch can be the last. Snapshots, unlike an average that every step
     moves, keep a step's cost free of the size of the embedding tables.
 
-    To be listed before callbacks that measure the model at an epoch's end.
+    What Keras measures on validation rows is the average too. To be listed before
+    callbacks that measure the model at an epoch's end.
 
     Args:
         epochs: time constant of the average, > 0.
@@ -45,6 +46,33 @@ class WeightAverage(tf.keras.callbacks.Callback):
         self._step = 0
         self._average: list[np.ndarray] = []
         self._latest: list[np.ndarray] = []  # what training goes on from
+        self._kept: list[tf.Variable] = []
+
+    def variables(self, model: tf.keras.Model) -> list[tf.Variable]:
+        """Makes what a checkpoint of the model must hold beside it, between epochs.
+
+        Args:
+            model: with all of its weights.
+
+        Returns:
+            Variables, written at each epoch's end; once they are restored, `resume`.
+        """
+        copies = [
+            [
+                tf.Variable(weight, trainable=False)
+                for weight in model.trainable_variables
+            ]
+            for _ in range(2)
+        ]
+        self._kept = [tf.Variable(0, dtype=tf.int64), *copies[0], *copies[1]]
+        return self._kept
+
+    def resume(self) -> None:
+        """Goes on from the values that `variables` now have."""
+        self._step = int(self._kept[0])
+        values = [np.array(variable.numpy()) for variable in self._kept[1:]]
+        half = len(values) // 2
+        self._average, self._latest = values[:half], values[half:]
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._step += 1
@@ -57,8 +85,18 @@ class WeightAverage(tf.keras.callbacks.Callback):
         for average, weight in zip(self._average, weights, strict=True):
             average += (1 - self._decay) * (weight - average)
 
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        self._put_in()
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if self._average:
+        self._put_in()
+        if self._kept and self._average:
+            values = [self._step, *self._average, *self._latest]
+            for variable, value in zip(self._kept, values, strict=True):
+                variable.assign(value)
+
+    def _put_in(self) -> None:
+        if self._average and not self._latest:
             self._latest = self._weights()
             self._assign(self._average)
 

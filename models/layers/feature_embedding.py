@@ -3,9 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from models.layers.history import masked_mean
+from models.layers.piecewise_linear import knot_weights
 from schemas.features import FeatureKind
 
 _ONE_ID = (FeatureKind.CATEGORICAL, FeatureKind.ITEM_ID)
@@ -30,10 +32,15 @@ class FeatureEmbedding(tf.keras.layers.Layer):
     CATEGORICAL, ITEM_ID     the id's row; zeros for id 0
     MULTI_CATEGORICAL, TEXT  the mean of the rows of the ids that are not 0
     the same, weighted       sum_i weight_i * row of id_i, over the ids that are not 0
-    NUMERIC                  value * the field's own learned vector
+    NUMERIC                  value * the field's own learned vector; with `knots`, plus a
+                             function with a learned vector at each knot, linear between
     VECTOR                   value [size] @ the field's own learned [size, K] matrix
 
     All tables are one variable, so the categorical fields are read by one lookup.
+
+    With `shrinkage`, a row whose id n training rows hold counts n / (n + shrinkage), once
+    `set_counts` has told n: what little is known of rare ids, and nothing of ids never
+    met, does not outweigh the rest. Until then every row counts in full.
 
     Args:
         fields: the fields, in the order of the tensors; `Field` or any object with a
@@ -41,6 +48,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             `TransformedFeature`.
         dim: length K of the vectors.
         initializer: of the table and of the numeric vectors.
+        knots: places on a NUMERIC field's scale, ascending; () for none.
+        shrinkage: rows that the prior weighs as much as, >= 0; 0 for none.
     """
 
     def __init__(
@@ -48,11 +57,19 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         fields: Sequence[Field],
         dim: int,
         initializer: str | tf.keras.initializers.Initializer = "uniform",
+        knots: Sequence[float] = (),
+        shrinkage: float = 0.0,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         if dim < 1:
             raise ValueError(f"`dim` should be >= 1. Received: dim={dim}")
+        if shrinkage < 0:
+            raise ValueError(
+                f"`shrinkage` should be >= 0. Received: shrinkage={shrinkage}"
+            )
+        self.knots = tuple(knots)
+        self.shrinkage = shrinkage
         self.fields = [
             Field(
                 FeatureKind(field.kind),
@@ -75,12 +92,26 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             self.table = self.add_weight(
                 name="table", shape=(num_rows, dim), initializer=_copy(self.initializer)
             )
+        self.row_scale = None
+        if num_rows and shrinkage:
+            self.row_scale = self.add_weight(
+                name="row_scale",
+                shape=(num_rows,),
+                initializer="ones",
+                trainable=False,
+            )
         if self._numeric:
             self.numeric_vectors = self.add_weight(
                 name="numeric_vectors",
                 shape=(len(self._numeric), dim),
                 initializer=_copy(self.initializer),
             )
+            if self.knots:
+                self.numeric_bends = self.add_weight(
+                    name="numeric_bends",
+                    shape=(len(self._numeric), len(self.knots), dim),
+                    initializer="zeros",
+                )
         self._vectors = [
             position
             for position, field in enumerate(self.fields)
@@ -115,6 +146,21 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             first_row.append(num_rows)
             num_rows += field.num_ids
         return first_row, num_rows
+
+    def add_counts(self, position: int, ids: np.ndarray, counts: np.ndarray) -> None:
+        """Adds to the counts of a field's ids.
+
+        Args:
+            position: of the field.
+            ids: any shape, integer in [0, num_ids); 0 pads.
+            counts: [rows] of the table, changed in place; as long as the table.
+        """
+        np.add.at(counts, self._first_row[position] + ids[ids != 0], 1)
+
+    def set_counts(self, counts: np.ndarray) -> None:
+        """Tells in how many training rows each row of the table is read, [rows]."""
+        if self.row_scale is not None:
+            self.row_scale.assign(counts / (counts + self.shrinkage))
 
     def lookup(self, position: int, ids: tf.Tensor) -> tf.Tensor:
         """Returns the rows of a field's table.
@@ -162,8 +208,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         for position, tensor in by_position.items():
             kind = self.fields[position].kind
             if kind is FeatureKind.NUMERIC:
-                vector = self.numeric_vectors[self._numeric.index(position)]
-                vectors[position] = tensor[..., tf.newaxis] * vector
+                vectors[position] = self._of_number(position, tensor)
             elif kind is FeatureKind.VECTOR:
                 projection = self.projections[self._vectors.index(position)]
                 vectors[position] = tf.linalg.matvec(
@@ -186,6 +231,15 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         rows = self._rows(ids + first_row, ids)  # [..., F, K]
         return dict(zip(positions, tf.unstack(rows, len(positions), -2), strict=True))
 
+    def _of_number(self, position: int, values: tf.Tensor) -> tf.Tensor:
+        place = self._numeric.index(position)
+        proportional = values[..., tf.newaxis] * self.numeric_vectors[place]
+        if not self.knots:
+            return proportional
+        weights = knot_weights(values, self.knots)
+        bends = self.numeric_bends[place]
+        return proportional + tf.tensordot(weights, bends, axes=1)
+
     def _weighted_sum(
         self, position: int, tensors: tuple[tf.Tensor, tf.Tensor]
     ) -> tf.Tensor:
@@ -206,7 +260,11 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         # Each row is read once and copied: its gradients are then summed in one pass,
         # instead of reaching the optimizer one by one.
         distinct, place = tf.unique(tf.reshape(rows, [-1]))
-        vectors = tf.gather(tf.gather(self.table, distinct), place)
+        vectors = tf.gather(self.table, distinct)
+        if self.row_scale is not None:
+            scale = tf.cast(tf.gather(self.row_scale, distinct), vectors.dtype)
+            vectors *= scale[:, tf.newaxis]
+        vectors = tf.gather(vectors, place)
         return tf.reshape(vectors, tf.concat([tf.shape(rows), [self.dim]], axis=0))
 
     def get_config(self) -> dict:
@@ -217,6 +275,8 @@ class FeatureEmbedding(tf.keras.layers.Layer):
                 for field in self.fields
             ],
             "dim": self.dim,
+            "knots": self.knots,
+            "shrinkage": self.shrinkage,
             "initializer": tf.keras.initializers.serialize(self.initializer),
         }
 

@@ -6,7 +6,6 @@ from models.feature_space import FeatureSpace
 from models.layers.joint_mlp import JointMLP
 from models.ranking.deepfm_settings import DeepFMSettings
 from models.ranking.fm import FM, Embedded
-from models.ranking.fm_settings import FMSettings
 from models.ranking.inputs import flat
 from models.ranking.ranker import Tensors
 
@@ -37,8 +36,7 @@ class DeepFM(FM):
         **kwargs,
     ) -> None:
         settings = settings or DeepFMSettings()
-        of_fm = FMSettings(embedding_dim=settings.embedding_dim, l2=settings.l2)
-        super().__init__(space, of_fm, items, **kwargs)
+        super().__init__(space, settings, items, **kwargs)
         self.dnn = JointMLP(settings.hidden, settings.dropout, name="dnn")
 
     def _joined(

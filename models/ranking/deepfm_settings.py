@@ -1,25 +1,19 @@
 """Settings of the DeepFM ranker; free of TensorFlow, so that a config reads fast."""
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
+
+from models.ranking.fm_settings import FMSettings
 
 
-class DeepFMSettings(BaseModel):
-    """The sizes of the model and how it is regularised."""
+class DeepFMSettings(FMSettings):
+    """The sizes of the model and how it is regularised; those of FM, and the network's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    embedding_dim: int = Field(default=16, ge=1, description="Length K of a field's V.")
     hidden: tuple[PositiveInt, ...] = Field(
-        default=(128, 64), min_length=1, description="Units of the ReLU layers."
+        default=(256, 128), min_length=1, description="Units of the ReLU layers."
     )
     dropout: float = Field(
-        default=0.2,
+        default=0.5,
         ge=0,
         lt=1,
         description="Share of hidden units dropped in training.",
-    )
-    l2: float = Field(
-        default=1e-5,
-        ge=0,
-        description="Penalty on the squared V and w of the fields in a batch.",
     )

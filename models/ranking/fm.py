@@ -1,5 +1,6 @@
 """The factorisation machine: each pair of fields interacts by an inner product."""
 
+import numpy as np
 import tensorflow as tf
 
 from models.feature_space import FeatureSpace, TransformedFeature
@@ -19,6 +20,9 @@ class FM(Ranker):
     The fields are the user id, the history (the mean over its items), the features of
     the user, the context and the item, and the item id. The history and a seed item read
     the table of the item id.
+
+    Training rows are read without a share of the ids (`id_dropout`), and what is rare
+    counts less (`shrinkage`; see `FeatureEmbedding`).
 
     A row's fields fall into the query's and the candidate's. Each term is a sum of a
     query part, a candidate part and what joins them, so that scoring many candidates
@@ -45,29 +49,58 @@ class FM(Ranker):
         super().__init__(space, **kwargs)
         settings = settings or FMSettings()
         self.l2 = settings.l2
+        self.id_dropout = settings.id_dropout
         self._query_features = space.query_features
         self._candidate_features = space.candidate_features
         fields = _fields(space)
+        how = {"knots": settings.numeric_knots, "shrinkage": settings.shrinkage}
+        normal = tf.keras.initializers.RandomNormal(stddev=0.05)
         self.vectors = FeatureEmbedding(
-            fields,
-            settings.embedding_dim,
-            tf.keras.initializers.RandomNormal(stddev=0.05),
-            name="vectors",
+            fields, settings.embedding_dim, normal, **how, name="vectors"
         )
-        self.first_order = FeatureEmbedding(fields, 1, "zeros", name="first_order")
+        self.first_order = FeatureEmbedding(
+            fields, 1, "zeros", **how, name="first_order"
+        )
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
+
+    def prepare(self, batches: tf.data.Dataset) -> None:
+        """Counts the rows that hold each id; being in a history counts for nothing."""
+        if self.vectors.row_scale is None:
+            return
+        counts = np.zeros(self.vectors.row_scale.shape, np.int64)
+        fields = [*self._query_features, *self._candidate_features]
+        counted = [
+            (position, field.name)
+            for position, field in enumerate(fields)
+            if field.num_ids and field.name != self.space.history_name
+        ]
+        for features, _ in batches:
+            for position, name in counted:
+                self.vectors.add_counts(position, features[name].numpy(), counts)
+        for layer in (self.vectors, self.first_order):
+            layer.set_counts(counts)
 
     def read_query(self, features: Tensors, training: bool) -> Embedded:
         """Embeds the query's fields: [B, F, K] and [B, F, 1]."""
+        if training:
+            features = self._without_some(features, self.space.user_id)
         return self._embed_query(features)
 
     def logits(self, query: Embedded, candidates: Tensors, training: bool) -> tf.Tensor:
         """Returns [B, C]; in training the embedded fields are penalised."""
+        if training:
+            candidates = self._without_some(candidates, self.space.item_id)
         candidate = self._embed_candidate(candidates)
         if training:
             self.penalise(self.l2, *query, *candidate)
         vectors, weights = (part[:, tf.newaxis] for part in query)
         return self._joined((vectors, weights), candidate, training)
+
+    def _without_some(self, features: Tensors, of: TransformedFeature) -> Tensors:
+        """Returns the features with some ids of one of them missing."""
+        ids = features[of.name]
+        stays = tf.random.uniform(tf.shape(ids)) >= self.id_dropout
+        return features | {of.name: ids * tf.cast(stays, ids.dtype)}
 
     def _joined(
         self, query: Embedded, candidate: Embedded, training: bool

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from models.weight_average import WeightAverage
+
 
 class Progress(tf.keras.callbacks.Callback):
     """Stops when the eval split gets no better, and resumes what was killed.
@@ -18,10 +20,19 @@ class Progress(tf.keras.callbacks.Callback):
         seed: of dropout and whatever else a step draws.
         folder: receives the checkpoint; None keeps none. It should be of this model,
             data and settings only.
+        average: what takes the place of the weights between epochs, if anything does; to
+            be listed before this.
     """
 
-    def __init__(self, patience: int, seed: int, folder: Path | None) -> None:
+    def __init__(
+        self,
+        patience: int,
+        seed: int,
+        folder: Path | None,
+        average: WeightAverage | None = None,
+    ) -> None:
         super().__init__()
+        self._average = average
         self._patience = patience
         self._seed = seed
         self._folder = folder
@@ -42,7 +53,9 @@ class Progress(tf.keras.callbacks.Callback):
         self._best = [tf.Variable(weight, trainable=False) for weight in model.weights]
         if self._folder is None:
             return 0
+        average = self._average.variables(model) if self._average else []
         checkpoint = tf.train.Checkpoint(
+            average=average,
             weights=model.weights,
             optimizer=model.optimizer,
             best=self._best,
@@ -56,6 +69,8 @@ class Progress(tf.keras.callbacks.Callback):
         if self._manager.latest_checkpoint:
             status = checkpoint.restore(self._manager.latest_checkpoint)
             status.assert_existing_objects_matched()
+            if self._average:
+                self._average.resume()
         return int(self._epochs)
 
     @property

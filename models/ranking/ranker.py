@@ -102,6 +102,13 @@ class Ranker(tf.keras.Model):
         rows = _named(candidates, self.space.candidate_names)
         return tf.cast(self.logits(state, rows, training=False), tf.float32)
 
+    def prepare(self, batches: tf.data.Dataset) -> None:
+        """Takes from the rows to train on what a model must know before; often nothing.
+
+        Args:
+            batches: (features, target [B]), one pass.
+        """
+
     def make_optimizer(
         self, scheduled: Callable[[float], Rate]
     ) -> tf.keras.optimizers.Optimizer | None:
@@ -132,13 +139,6 @@ class Ranker(tf.keras.Model):
         """
         return {}
 
-    def penalise(self, l2: float, *vectors: tf.Tensor) -> None:
-        """Adds the mean over rows of l2 * sum of squares to the loss.
-
-        Of what a batch looked up: a penalty on the tables would touch all of them.
-
-        Args:
-            l2: the penalty's weight; 0 adds nothing.
     def candidate_functions(self) -> dict[str, Callable[[Tensors, Tensors], Any]]:
         """Returns functions of (query, candidates), saved beside `score_candidates`.
 
@@ -159,6 +159,13 @@ class Ranker(tf.keras.Model):
         """Returns numbers to draw histograms of in TensorBoard, by name."""
         return {}
 
+    def penalise(self, l2: float, *vectors: tf.Tensor) -> None:
+        """Adds the mean over rows of l2 * sum of squares to the loss.
+
+        Of what a batch looked up: a penalty on the tables would touch all of them.
+
+        Args:
+            l2: the penalty's weight; 0 adds nothing.
             *vectors: [..., F, K] each, the fields' or the events' vectors of rows.
         """
         if l2 > 0:

@@ -17,6 +17,7 @@ from models.ranking.rum_settings import RUMSettings
 from models.ranking.shan_settings import SHANSettings
 from models.ranking.svdpp_settings import SVDppSettings
 from models.ranking.wide_deep_settings import WideDeepSettings
+from models.retrieval.settings import Optimizer
 
 
 class Model(enum.Enum):
@@ -34,8 +35,8 @@ class Model(enum.Enum):
     DIEN = "dien"
     RUM = "rum"
     SHAN = "shan"
-
     BAYESIAN_FM = "bayesian_fm"
+
 
 class Target(enum.Enum):
     """What the logit's probability is fitted to."""
@@ -105,11 +106,11 @@ class RankingSettings(BaseModel):
         default=SHANSettings(),
         description="Sizes and regularisation of SHAN as a ranker.",
     )
-    batch_size: int = Field(default=1024, ge=1, description="Rows a step.")
     bayesian_fm: BayesianFMSettings = Field(
         default=BayesianFMSettings(),
         description="Prior and updates of the Bayesian FM, which learns in one pass.",
     )
+    batch_size: int = Field(default=1024, ge=1, description="Rows a step.")
     max_epochs: int = Field(default=20, ge=1, description="Passes at most.")
     patience: int = Field(
         default=2,
@@ -119,8 +120,23 @@ class RankingSettings(BaseModel):
     learning_rate: float = Field(
         default=0.001,
         gt=0,
-        description="Adam's step size. `wide_deep` has optimizers and step sizes of its "
+        description="AdamW's step size. `wide_deep` has optimizers and step sizes of its "
         "own.",
+    )
+    optimizer: Optimizer = Field(
+        default=Optimizer.SPARSE_ADAMW,
+        description="`sparse_adamw` leaves the rows of a table alone that a batch does "
+        "not hold, so that a step costs the same whatever the vocabulary; `adamw` moves "
+        "every row at every step.",
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="AdamW's decay of every weight, a step."
+    )
+    averaged_epochs: float = Field(
+        default=0.5,
+        ge=0,
+        description="Time constant, in epochs, of the moving average that takes the "
+        "place of the weights after each epoch; 0 keeps the weights of the last step.",
     )
     schedule: Schedule = Field(
         default=Schedule.CONSTANT,

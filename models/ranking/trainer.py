@@ -23,10 +23,13 @@ from models.ranking.ranker import Ranker, Rate, Tensors
 from models.ranking.registry import make_ranker, ranker_class
 from models.ranking.settings import RankingSettings, Schedule
 from models.ranking.trainee import Trainee
+from models.retrieval.settings import Optimizer
 from models.retrieval.training_items import distinct_items
 from models.signatures import QUERY_SIDES, example_spec, transformed_signature
+from models.sparse_adamw import SparseAdamW
 from models.training_input import transformed_batches
 from models.training_log import StepMetrics
+from models.weight_average import WeightAverage
 from schemas.features import FeatureCatalog, Side
 
 CHECKPOINTS = "checkpoints"  # beside a SavedModel's own folder, while it is trained
@@ -121,12 +124,12 @@ def fit(
     """
     if ranker_class(settings).learns_in_order:
         return learn_in_order(space, settings, train, validation, logs, checkpoints)
-    tf.keras.utils.set_random_seed(settings.seed)
-    sample, _ = next(iter(validation.in_order()))
-    progress = Progress(settings.patience, settings.seed, checkpoints)
+    average = None
+    if settings.averaged_epochs and train.num_batches:
+        average = WeightAverage(settings.averaged_epochs, train.num_batches)
+    progress = Progress(settings.patience, settings.seed, checkpoints, average)
     with _precision(settings):
-        trainee = Trainee(make_ranker(space, settings, items), settings)
-        _compile(trainee, settings, train.num_batches, sample)
+        trainee = compiled(space, settings, train, items)
         first = progress.resume(trainee)
         if not progress.is_over and first < settings.max_epochs:
             trainee.fit(
@@ -135,7 +138,12 @@ def fit(
                 validation_data=validation.in_order(),
                 initial_epoch=first,
                 epochs=settings.max_epochs,
-                callbacks=[progress, *_boards(logs), *callbacks],
+                callbacks=[
+                    *([average] if average else []),  # the others see what it puts in
+                    progress,
+                    *_boards(logs),
+                    *callbacks,
+                ],
                 verbose=0,
             )
     progress.keep_best(trainee)
@@ -143,22 +151,35 @@ def fit(
         return trainee.ranker
     # Served at full precision, as every release before it and beside it is.
     ranker = make_ranker(space, settings, items)
-    ranker(sample, training=True)
+    ranker(next(iter(train.in_order()))[0], training=True)
     ranker.set_weights(trainee.ranker.get_weights())
     return ranker
 
 
-def _compile(
-    trainee: Trainee, settings: RankingSettings, steps_per_epoch: int, sample: Tensors
-) -> None:
-    """Makes every variable of the model and of its optimizer."""
-    trainee(sample, training=True)
+def compiled(
+    space: FeatureSpace,
+    settings: RankingSettings,
+    train: LabelledRows,
+    items: Tensors | None = None,
+) -> Trainee:
+    """Returns a fresh model in training, with every variable of its and its optimizer's.
+
+    Args:
+        space: the transformed features.
+        settings: of the model and its training.
+        train: what is to be learnt.
+        items: as of `make_ranker`.
+    """
+    tf.keras.utils.set_random_seed(settings.seed)
+    ranker = make_ranker(space, settings, items)
+    ranker.prepare(train.in_order())
+    trainee = Trainee(ranker, settings)
+    trainee(next(iter(train.in_order()))[0], training=True)
 
     def scheduled(rate: float) -> Rate:
-        return learning_rate(settings, rate, steps_per_epoch)
+        return learning_rate(settings, rate, train.num_batches)
 
-    optimizer = trainee.ranker.make_optimizer(scheduled)
-    optimizer = optimizer or tf.keras.optimizers.Adam(scheduled(settings.learning_rate))
+    optimizer = ranker.make_optimizer(scheduled) or _optimizer(settings, scheduled)
     trainee.compile(
         optimizer,
         loss=trainee.loss_of,
@@ -171,6 +192,16 @@ def _compile(
     # With float16, Keras has wrapped the optimizer in one that scales the loss.
     inner = getattr(trainee.optimizer, "inner_optimizer", trainee.optimizer)
     inner.build(trainee.trainable_variables)
+    return trainee
+
+
+def _optimizer(
+    settings: RankingSettings, scheduled: Callable[[float], Rate]
+) -> tf.keras.optimizers.Optimizer:
+    rate = scheduled(settings.learning_rate)
+    if settings.optimizer is Optimizer.SPARSE_ADAMW:
+        return SparseAdamW(rate, settings.weight_decay)
+    return tf.keras.optimizers.AdamW(rate, settings.weight_decay)
 
 
 def _log_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

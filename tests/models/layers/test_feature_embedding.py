@@ -206,3 +206,100 @@ def test_feature_embedding_with_a_vector_survives_saving(tmp_path):
     path = tf.train.latest_checkpoint(str(tmp_path))
     tf.train.Checkpoint(layer=again).restore(path).assert_existing_objects_matched()
     np.testing.assert_allclose(again(_tensors()), EXPECTED, rtol=1e-6)
+
+
+# What knots and counts change.
+
+KNOTS = (-1.0, 0.0, 2.0)
+BENDS = np.array([[[1.0, 2.0], [3.0, 4.0], [5.0, 8.0]], [[0.0, 1.0], [2.0, 0], [0, 0]]])
+
+
+def check_knots(layer_class):
+    """By hand: 0.5 lies by 3/4 at the knot 0 and by 1/4 at 2; -2 at the first knot."""
+    layer = layer_class(FIELDS, 2, knots=KNOTS)
+    layer.numeric_vectors.assign(NUMERIC)
+    layer.numeric_bends.assign(BENDS)
+    vectors = layer([_tensors()[i] for i in (1, 5)], positions=[1, 5])
+    expected = [
+        [[5 + 3.5, 10 + 5], [0 + 2, 0 + 0]],
+        [[-20 + 1, -40 + 2], [30 + 1, 40 + 0]],
+    ]
+    np.testing.assert_allclose(vectors, expected, rtol=1e-6)
+
+
+class StraightLine(FeatureEmbedding):
+    def _of_number(self, position, values):
+        place = self._numeric.index(position)
+        return values[..., tf.newaxis] * self.numeric_vectors[place]
+
+
+class BendsOfTheFirstNumber(FeatureEmbedding):
+    def _of_number(self, position, values):
+        others = super()._of_number(position, values)
+        of_others = super()._of_number(position, 0 * values)
+        return others - of_others + super()._of_number(1, 0 * values)
+
+
+def test_knots_value():
+    check_knots(FeatureEmbedding)
+
+
+@pytest.mark.parametrize("wrong", [StraightLine, BendsOfTheFirstNumber])
+def test_knots_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_knots(wrong)
+
+
+def check_shrinkage(layer_class):
+    """By hand, of a prior of 3 rows: met once 1/4, three times 1/2, never 0."""
+    layer = layer_class(FIELDS, 2, shrinkage=3.0)
+    layer.table.assign(TABLE)
+    counts = np.zeros(len(TABLE), np.int64)
+    layer.add_counts(0, np.array([3, 0, 1]), counts)
+    layer.add_counts(8, np.array([3, 3]), counts)  # reads the table of field 0
+    layer.add_counts(2, np.array([[2, 0, 0], [2, 2, 0]]), counts)
+    np.testing.assert_allclose(layer.lookup(0, tf.constant([3])), [TABLE[3]])
+    layer.set_counts(counts)
+    ids = tf.constant([3, 1, 2, 0])
+    expected = [TABLE[3] / 2, TABLE[1] / 4, [0, 0], [0, 0]]
+    np.testing.assert_allclose(layer.lookup(0, ids), expected, rtol=1e-6)
+    lists = layer([tf.constant([[2, 1, 0]])], positions=[2])
+    np.testing.assert_allclose(lists[0, 0], (TABLE[6] / 2 + 0) / 2, rtol=1e-6)
+
+
+class CountsPadding(FeatureEmbedding):
+    def set_counts(self, counts):
+        super().set_counts(counts + 1)
+
+
+class CountsOnlyOnce(FeatureEmbedding):
+    def set_counts(self, counts):
+        super().set_counts(np.minimum(counts, 1))
+
+
+class SquareRoots(FeatureEmbedding):
+    def set_counts(self, counts):
+        self.row_scale.assign(np.sqrt(counts / (counts + self.shrinkage)))
+
+
+def test_shrinkage_value():
+    check_shrinkage(FeatureEmbedding)
+
+
+@pytest.mark.parametrize("wrong", [CountsPadding, CountsOnlyOnce, SquareRoots])
+def test_shrinkage_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_shrinkage(wrong)
+
+
+def test_knots_and_shrinkage_survive_the_config():
+    layer = FeatureEmbedding(FIELDS, 2, knots=KNOTS, shrinkage=3.0)
+    second = FeatureEmbedding.from_config(layer.get_config())
+    second.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(second(_tensors()), layer(_tensors()))
+    assert second.shrinkage == 3.0
+
+
+def test_feature_embedding_refuses_a_prior_below_0():
+    with pytest.raises(ValueError, match="`shrinkage` should be >= 0"):
+        FeatureEmbedding(FIELDS, 2, shrinkage=-1.0)

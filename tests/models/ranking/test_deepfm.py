@@ -12,12 +12,13 @@ from tests.models import ranker_contract
 from tests.models.ranker_contract import RankerContract, rows_of
 from tests.models.ranking.embedded_rows import embed_rows
 
-SETTINGS = DeepFMSettings(embedding_dim=4, hidden=(16, 8), dropout=0.0)
+SIZES = {"embedding_dim": 4, "hidden": (16, 8), "dropout": 0.0}
+SETTINGS = DeepFMSettings(**SIZES, shrinkage=0, id_dropout=0, numeric_knots=())
 
 
 class TestDeepFM(RankerContract):
     def make(self, space):
-        return DeepFM(space, SETTINGS)
+        return DeepFM(space, DeepFMSettings(**SIZES))
 
 
 # The forward pass against the paper's formula on given weights.

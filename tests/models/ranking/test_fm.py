@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from models.layers.fm_interaction import fm_interaction
 from models.ranking.deepfm import DeepFM
@@ -8,14 +9,14 @@ from models.ranking.fm_settings import FMSettings
 from tests import reference
 from tests.models import ranker_contract
 from tests.models.ranker_contract import RankerContract, rows_of
-from tests.models.ranking.embedded_rows import embed_rows
+from tests.models.ranking.embedded_rows import embed_rows, random_weights
 
-SETTINGS = FMSettings(embedding_dim=4)
+SETTINGS = FMSettings(embedding_dim=4, shrinkage=0, id_dropout=0, numeric_knots=())
 
 
 class TestFM(RankerContract):
     def make(self, space):
-        return FM(space, SETTINGS)
+        return FM(space, FMSettings(embedding_dim=4))
 
 
 def check_forward(model_class):
@@ -82,3 +83,114 @@ def test_deepfm_without_its_network_is_an_fm():
         mine.set_weights(theirs.get_weights())
     deep.dnn.out.kernel.assign(0 * deep.dnn.out.kernel)
     np.testing.assert_allclose(fm(rows), deep(rows), rtol=1e-6)
+
+
+# What is rare, and ids that are left out.
+
+
+def _rows():
+    return rows_of(np.arange(12), np.arange(12)[::-1].copy(), seed=4)
+
+
+def check_counts(model_class):
+    """Holds what each id's row counts to its number of rows, history aside."""
+    space = ranker_contract.space()
+    model = model_class(space, FMSettings(embedding_dim=4, shrinkage=2.0))
+    rows = [_rows(), rows_of(np.array([3, 3, 5]), np.array([1, 1, 1]), seed=5)]
+    model.prepare([(features, None) for features in rows])
+    scale = model.vectors.row_scale.numpy()
+    np.testing.assert_array_equal(model.first_order.row_scale, scale)
+    begin = 0
+    for feature in (space.user_id, space.history, *space.user):
+        names = [feature.name]
+        if feature.name == space.history_name:
+            names = [space.item_id.name, "context_seed_xf"]
+        if not feature.num_ids:
+            continue
+        for number in range(1, feature.num_ids):
+            held = sum(
+                int((r[name].numpy() == number).sum()) for name in names for r in rows
+            )
+            assert scale[begin + number] == pytest.approx(held / (held + 2.0)), feature
+        begin += feature.num_ids
+
+
+class CountsHistories(FM):
+    def prepare(self, batches):
+        item, history = self.space.item_id.name, self.space.history_name
+        both = [
+            features
+            | {item: tf.concat([features[item][:, tf.newaxis], features[history]], 1)}
+            for features, _ in batches
+        ]
+        super().prepare([(features, None) for features in both])
+
+
+class CountsTheFirstBatch(FM):
+    def prepare(self, batches):
+        super().prepare(batches[:1])
+
+
+def test_fm_counts_the_rows_that_hold_an_id():
+    check_counts(FM)
+
+
+@pytest.mark.parametrize("wrong", [CountsHistories, CountsTheFirstBatch])
+def test_counts_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_counts(wrong)
+
+
+def check_id_dropout(model_class):
+    """Each training row is scored with or without either id, and by all four ways."""
+    settings = SETTINGS.model_copy(update={"id_dropout": 0.5, "l2": 0.0})
+    space = ranker_contract.space()
+    model = model_class(space, settings)
+    rows = _rows()
+    random_weights(model, rows)
+    ways = []
+    for absent in ([], ["user_id_xf"], ["item_id_xf"], ["user_id_xf", "item_id_xf"]):
+        some = rows | {name: tf.zeros_like(rows[name]) for name in absent}
+        ways.append(model(some).numpy())
+    tf.random.set_seed(0)
+    seen = np.zeros(4)
+    for _ in range(20):
+        is_way = np.isclose(
+            model(rows, training=True).numpy(), np.stack(ways), atol=1e-5
+        )
+        assert is_way.any(axis=0).all()
+        seen += is_way.sum(axis=1)
+    shares = seen / seen.sum()
+    np.testing.assert_allclose(shares, 0.25, atol=4 * (0.25 * 0.75 / 240) ** 0.5)
+    np.testing.assert_array_equal(model(rows), ways[0])
+
+
+class DropsBothOrNone(FM):
+    def _without_some(self, features, of):
+        return features | {of.name: features[of.name] * self.coin}
+
+    def call(self, features, training=False):
+        stays = tf.random.uniform([]) < 0.5
+        self.coin = tf.cast(stays or not training, tf.int64)
+        return super().call(features, training)
+
+
+class DropsNothing(FM):
+    def _without_some(self, features, of):
+        return features
+
+
+def test_fm_leaves_out_ids_in_training_only():
+    check_id_dropout(FM)
+
+
+@pytest.mark.parametrize("wrong", [DropsBothOrNone, DropsNothing])
+def test_id_dropout_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_id_dropout(wrong)
+
+
+@pytest.mark.parametrize("knots", [(1.0,), (0.0, 0.0), (1.0, 0.0)])
+def test_fm_settings_refuse_knots_that_do_not_ascend(knots):
+    with pytest.raises(ValueError, match="none, or two or more that ascend"):
+        FMSettings(numeric_knots=knots)

@@ -101,8 +101,22 @@ class ForgetsTheOptimizer(Progress):
 
 
 class StartsAnew(Progress):
-    def __init__(self, patience, seed, folder):
-        super().__init__(patience, seed, None)
+    def __init__(self, patience, seed, folder, average):
+        super().__init__(patience, seed, None, average)
+
+
+class ForgetsTheAverage(Progress):
+    def resume(self, model):
+        first = super().resume(model)
+        self._average._average = []
+        return first
+
+
+class GoesOnFromTheAverage(Progress):
+    def resume(self, model):
+        first = super().resume(model)
+        self._average._latest = []
+        return first
 
 
 def test_fit_that_was_killed_resumes_to_the_same_weights(
@@ -112,7 +126,13 @@ def test_fit_that_was_killed_resumes_to_the_same_weights(
 
 
 @pytest.mark.component
-@pytest.mark.parametrize("wrong", [DrawsOn, ForgetsTheOptimizer, StartsAnew])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(DrawsOn, ForgetsTheOptimizer, StartsAnew),
+        *(ForgetsTheAverage, GoesOnFromTheAverage),
+    ],
+)
 def test_resuming_checker_rejects(wrong, files, whole, tmp_path, monkeypatch):
     with pytest.raises(AssertionError):
         check_resuming(files, whole, tmp_path, monkeypatch, wrong)
@@ -164,8 +184,8 @@ class KeepsTheLast(Progress):
 
 
 class StopsAtOnce(Progress):
-    def __init__(self, patience, seed, folder):
-        super().__init__(1, seed, folder)
+    def __init__(self, patience, seed, folder, average):
+        super().__init__(1, seed, folder, average)
 
 
 @pytest.mark.component
