@@ -5,10 +5,14 @@ TensorFlow ops only, `retrieval` and `ranking` are the stages alone. Each gets w
 requests, and the exporting process records requests with its answers, for
 ValidateServing to replay against a server.
 
-All but `ranking` hold the items, so these are what a refresh of the items writes anew.
+A ranker that keeps memories of users adds a fifth, `memory`, as its trainer left it.
+
+All but these two hold the items, so these are what a refresh of the items writes anew.
 """
 
 import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +32,13 @@ from models.index import (
     refreshed_index,
 )
 from models.index_settings import IndexKind, IndexSettings
-from models.policy_settings import PolicySettings
+from models.policy_settings import Draw, PolicyName, PolicySettings
 from models.preprocessing import TransformGraph, raw_features
+from models.ranking.hpmn import MEMORY_FOLDER
 from models.recommender import Recommender
 from models.signatures import QUERY_SIDES, example_spec, input_signature
 from schemas.features import FeatureCatalog, Side
+from serving.release_layout import MEMORY_MODEL
 
 _SAVE_OPTIONS = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
 _NUM_RETRIEVED = 100
@@ -60,6 +66,7 @@ class TrainedStages:
     transform: TransformGraph
     retrieval: Any  # the loaded SavedModel of models.retrieval.trainer.RetrievalModule
     ranking: Any  # the loaded SavedModel of models.ranking.trainer.RankingModule
+    memory_dir: Path | None = None  # SavedModel of users' memories, of rankers with one
 
     @classmethod
     def load(
@@ -70,10 +77,12 @@ class TrainedStages:
         catalog: FeatureCatalog,
     ) -> "TrainedStages":
         """Loads the transform graph and both trained models."""
+        memory_dir = Path(ranking_dir).parent / MEMORY_FOLDER
         return cls(
             TransformGraph(transform_uri, catalog),
             tf.saved_model.load(retrieval_dir),
             tf.saved_model.load(ranking_dir),
+            memory_dir if memory_dir.is_dir() else None,
         )
 
     @classmethod
@@ -245,6 +254,7 @@ def export_models(
     # One copy of the vectors serves both: the approximate index keeps them too.
     exact = index.exact()
     candidates = transformed_catalogue(catalog_uri, transform, settings.catalog)
+    beliefs = beliefs_of(ranking, settings.policy)
 
     def recommender(search: Index) -> Recommender:
         module = Recommender(
@@ -259,6 +269,7 @@ def export_models(
             policy=settings.policy,
             num_candidates=settings.num_candidates,
             default_k=settings.default_k,
+            beliefs=beliefs,
         )
         module.parts = (transform, retrieval, ranking)  # what the graph reads is saved
         return module
@@ -278,10 +289,31 @@ def export_models(
     return index, exact
 
 
+def beliefs_of(ranking: Any, policy: PolicySettings) -> Callable | None:
+    """Returns the ranker's function that the policy explores by; None if by none.
+
+    Raises:
+        ValueError: if the policy needs one and the ranker has none.
+    """
+    if not policy.needs_posterior:
+        return None
+    is_shared = policy.name is PolicyName.THOMPSON and policy.draw is Draw.PARAMETERS
+    found = getattr(ranking, "shared_posterior" if is_shared else "posterior", None)
+    if found is None:
+        raise ValueError(
+            f"`policy.name: {policy.name.value}` needs a ranker that knows how unsure it "
+            "is, and the trained one does not. Set `ranking.model: bayesian_fm`, or "
+            "another policy, such as `softmax`"
+        )
+    return found
+
+
 def export_ranking(stages: TrainedStages, bundle_dir: str) -> None:
-    """Writes `<bundle_dir>/ranking`, which holds no items."""
+    """Writes what holds no items: `<bundle_dir>/ranking`, and `memory` if there is one."""
     ranking = stages.ranking
     save_module(ranking, dict(ranking.signatures), bundle_dir, "ranking")
+    if stages.memory_dir is not None:
+        shutil.copytree(stages.memory_dir, Path(bundle_dir) / MEMORY_MODEL)
 
 
 def save_module(

@@ -24,6 +24,7 @@ from serving.release_layout import (
     ITEMS,
     MANIFEST,
     MODELS,
+    OPTIONAL_MODELS,
     PARTS,
     PROFILES,
     RELEASES,
@@ -32,6 +33,7 @@ from serving.release_layout import (
     ReleaseManifest,
     list_releases,
     model_dir,
+    models_of,
     read_manifest,
     release_dir,
 )
@@ -39,6 +41,8 @@ from serving.release_layout import (
 _STAGING = ".push-"  # + version: a push under way, or one that was killed
 _PRUNING = ".prune-"  # + version: a release being removed
 _LOCK = ".push.lock"
+_BEFORE = "before-"  # + name: a config that a push replaced, while it may be taken back
+_ALL_MODELS = (*MODELS, *OPTIONAL_MODELS)
 _CHUNK = 1 << 20
 _NOTED_PACKAGES = ("tensorflow", "scann", "tensorflow-transform", "tfx")
 
@@ -62,8 +66,8 @@ def push_release(
     """Pushes a release.
 
     Args:
-        bundle: folder with one SavedModel per model of `release_layout.MODELS`, and the
-            parts that a refresh needs.
+        bundle: folder with one SavedModel per model of `release_layout.MODELS`, those
+            of `OPTIONAL_MODELS` that the release has, and the parts that a refresh needs.
         catalog: folder with `items.parquet`.
         profiles: folder of Parquet files.
         serving_root: made if missing; on a local file system.
@@ -97,7 +101,7 @@ def push_release(
             manifest = ReleaseManifest(
                 version=version,
                 created=created.isoformat(timespec="seconds"),
-                models=MODELS,
+                models=models_of(bundle),
                 files=files,
                 versions=versions or {},
                 gates=gates or {},
@@ -106,7 +110,8 @@ def push_release(
             staging = _staging(serving_root, version)
             text = manifest.model_dump_json(indent=1) + "\n"
             _write_durably(staging / "release" / MANIFEST, text)
-            for name, config in server_configs(serving_root, settings).items():
+            configs = server_configs(serving_root, settings, manifest.models)
+            for name, config in configs.items():
                 _write_durably(staging / name, config)
             _publish(serving_root, version)
         except BaseException as error:
@@ -175,7 +180,7 @@ def _next_version(serving_root: Path, now: float) -> int:
     """Returns the time in seconds, or more if a model already has that version."""
     taken = [
         int(folder.name)
-        for parent in (*MODELS, "releases")
+        for parent in (*_ALL_MODELS, RELEASES)
         for folder in (serving_root / parent).glob("*")
         if folder.name.isascii() and folder.name.isdigit()
     ]
@@ -186,7 +191,7 @@ def _sources(
     bundle: Path, catalog: Path, profiles: Path, version: int
 ) -> Iterator[tuple[Path, str]]:
     """Yields each file of a release and its place relative to the serving root."""
-    for model in MODELS:
+    for model in models_of(bundle):
         for source in sorted((bundle / model).rglob("*")):
             if source.is_file():
                 name = source.relative_to(bundle / model)
@@ -233,12 +238,14 @@ def _publish(serving_root: Path, version: int) -> None:
     """Renames each model into place, and the release itself last."""
     staging = _staging(serving_root, version)
     # `recommender` comes last of the models: it is the one that traffic asks.
-    for model in reversed(MODELS):
+    for model in reversed(models_of(staging)):
         _rename(staging / model, model_dir(serving_root, model, version))
     for name in CONFIGS:
+        if (serving_root / name).exists():
+            os.link(serving_root / name, staging / f"{_BEFORE}{name}")
         os.replace(staging / name, serving_root / name)
     _rename(staging / "release", release_dir(serving_root, version))
-    staging.rmdir()
+    _remove(staging)
 
 
 def _rename(source: Path, target: Path) -> None:
@@ -255,6 +262,10 @@ def _take_back(serving_root: Path, version: int) -> None:
     """
     staging = _staging(serving_root, version)
     staging.mkdir(exist_ok=True)
+    for name in CONFIGS:
+        # The release before may have had other models.
+        if (staging / f"{_BEFORE}{name}").exists():
+            os.replace(staging / f"{_BEFORE}{name}", serving_root / name)
     _move_out(serving_root, version, staging)
     if not list_releases(serving_root):
         for name in CONFIGS:
@@ -273,7 +284,7 @@ def _prune(serving_root: Path, version: int) -> None:
 def _move_out(serving_root: Path, version: int, target: Path) -> None:
     """Moves whatever a version has in place into `target`, the release itself first."""
     places = {"release": release_dir(serving_root, version)}
-    places |= {model: model_dir(serving_root, model, version) for model in MODELS}
+    places |= {model: model_dir(serving_root, model, version) for model in _ALL_MODELS}
     for name, place in places.items():
         if place.exists():
             os.rename(place, target / name)

@@ -19,11 +19,12 @@ from components.offline_recommendation import (
     join_examples,
     recommend_offline,
 )
+from components.record_memory import record_memory
 from components.record_release_settings import ExportGateSettings
 from components.recorded_requests import UserRequest
 from serving import tensor_codec
 from serving.recorded import EXPECTED_FILE, RecordedCase, write_expected
-from serving.release_layout import MODELS
+from serving.release_layout import MEMORY_MODEL, models_of
 from serving.saved_model import SavedModel
 from serving.warmup import write_warmup
 
@@ -50,16 +51,17 @@ def record_release(
     """Asks the bundle's models and the offline path the same, one user at a time.
 
     Args:
-        bundle_dir: folder with the four SavedModels; receives warm-up requests and
+        bundle_dir: folder with the release's SavedModels; receives warm-up requests and
             `expected.json`.
         requests: the users' requests; the seed of request i is i.
         offline: the trained stages.
         settings: what the models were exported with.
 
     Returns:
-        The cases, and `users`, `offline_agreement`, `index_agreement`.
+        The cases, and `users`, `offline_agreement`, `index_agreement`, and
+        `memory_agreement` where the release keeps memories.
     """
-    loaded = {name: SavedModel(bundle_dir / name) for name in MODELS}
+    loaded = {name: SavedModel(bundle_dir / name) for name in models_of(bundle_dir)}
     cases: dict[str, list[RecordedCase]] = {name: [] for name in loaded}
     agreed, kept = [], []
     for seed, request in enumerate(requests):
@@ -99,6 +101,17 @@ def record_release(
                 {"examples": np.array([example], object)},
             )
         )
+    figures = {
+        "users": len(requests),
+        "offline_agreement": float(np.mean(agreed)),
+        "index_agreement": float(np.mean(kept)),
+    }
+    if MEMORY_MODEL in loaded:
+        memory = record_memory(
+            loaded[MEMORY_MODEL], requests, offline, settings.catalog
+        )
+        cases[MEMORY_MODEL] = memory.cases
+        figures["memory_agreement"] = memory.agreement
     for name, recorded in cases.items():
         warmup = [_warmup_request(case) for case in recorded[:_NUM_WARMUP]]
         if name in _RECOMMENDERS:
@@ -111,11 +124,6 @@ def record_release(
     write_expected(bundle_dir / EXPECTED_FILE, everything)
     for model in loaded.values():
         model.close()
-    figures = {
-        "users": len(requests),
-        "offline_agreement": float(np.mean(agreed)),
-        "index_agreement": float(np.mean(kept)),
-    }
     return RecordedRelease(everything, figures)
 
 

@@ -34,7 +34,7 @@ from components.recorded_requests import requests_of
 from components.release_parts import ReleaseParts, parts_of_bundle, write_parts
 from models.index import Index
 from models.index_settings import IndexSettings
-from serving.release_layout import PARTS, Refresh, model_dir, release_dir
+from serving.release_layout import MEMORY_MODEL, PARTS, Refresh, model_dir, release_dir
 
 # The models have passed the export's gate: what is tried is that they were put together
 # rightly, on fewer users than an export asks for.
@@ -145,7 +145,9 @@ def refresh_bundle(
     served, _ = export_models(
         vectors, candidates_uri, stages, export, str(bundle), index.built.index
     )
-    shutil.copytree(base.model("ranking"), bundle / "ranking")  # it holds no items
+    for name in ("ranking", MEMORY_MODEL):  # they hold no items
+        if base.model(name).is_dir():
+            shutil.copytree(base.model(name), bundle / name)
     write_parts(
         parts_of_bundle(bundle),
         export,

@@ -1,6 +1,7 @@
 """What a model server is told of a serving root, in the form of TF Serving's files."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -17,19 +18,22 @@ BATCHING_CONFIG = "batching.config"
 CONFIGS = (MODELS_CONFIG, BATCHING_CONFIG, MONITORING_CONFIG)
 
 
-def server_configs(serving_root: Path, settings: PushSettings) -> dict[str, str]:
+def server_configs(
+    serving_root: Path, settings: PushSettings, models: Sequence[str] = MODELS
+) -> dict[str, str]:
     """Returns the content of each of `CONFIGS`, by its name.
 
     They name no version (the policy is "the latest"), so that they are the same for
-    every release.
+    every release of the same models.
 
     Args:
         serving_root: the root they describe.
         settings: what to tell the model server.
+        models: of the newest release.
     """
     base = Path(settings.base_path or serving_root.absolute())
     config = model_server_config_pb2.ModelServerConfig()
-    for model in MODELS:
+    for model in models:
         entry = config.model_config_list.config.add()
         entry.name = model
         entry.base_path = str(base / model)

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from serving.client import (
 from serving.contract import check_edge_case, edge_cases
 from serving.errors import ServerStartError
 from serving.recorded import EXPECTED_FILE, RecordedCase, read_expected
-from serving.release_layout import MODELS
+from serving.release_layout import models_of
 from serving.server_process import ServerProcess
 
 GATE = "serving"
@@ -101,7 +101,8 @@ def validate_serving(
         cases = read_expected(bundle / EXPECTED_FILE)
     except ValueError as error:
         return GateResult(GATE, (Check(EXPECTED_FILE, False, str(error), "readable"),))
-    checks = [_check_coverage(cases)]
+    models = models_of(bundle)
+    checks = [_check_coverage(cases, models)]
     try:
         with (
             _serving_root(bundle) as root,
@@ -110,7 +111,7 @@ def validate_serving(
                 server.target, timeout_s=settings.request_timeout_s
             ) as client,
         ):
-            checks.append(_check_loaded(server))
+            checks.append(_check_loaded(server, models))
             checks += check_served(ServedRelease(client, cases, item_ids, settings))
             checks.append(_check_memory(server, settings))
     except ServerStartError as error:
@@ -139,7 +140,7 @@ def check_served(served: ServedRelease) -> list[Check]:
 def _serving_root(bundle: Path) -> Iterator[Path]:
     """Lays the bundle out as a serving root, without copying it."""
     with tempfile.TemporaryDirectory(prefix="tandem-serving-") as folder:
-        for model in MODELS:
+        for model in models_of(bundle):
             if (bundle / model).is_dir():
                 place = Path(folder) / model
                 place.mkdir()
@@ -147,9 +148,9 @@ def _serving_root(bundle: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _check_coverage(cases: list[RecordedCase]) -> Check:
+def _check_coverage(cases: list[RecordedCase], models: Sequence[str]) -> Check:
     recorded = {case.model for case in cases}
-    missing = [model for model in MODELS if model not in recorded]
+    missing = [model for model in models if model not in recorded]
     has_recommend = all(_template(cases, model) for model in _CONTRACT_MODELS)
     seen = f"{len(cases)} recorded requests"
     if missing:
@@ -161,14 +162,14 @@ def _check_coverage(cases: list[RecordedCase]) -> Check:
     )
 
 
-def _check_loaded(server: ServerProcess) -> Check:
+def _check_loaded(server: ServerProcess, models: Sequence[str]) -> Check:
     missing = {
         model: server.load_errors.get(model, "not in the bundle")
-        for model in MODELS
+        for model in models
         if not server.models.get(model)
     }
-    seen = "; ".join(f"{m}: {why}" for m, why in missing.items()) or "all four"
-    return Check("models load", not missing, seen, f"{', '.join(MODELS)}")
+    seen = "; ".join(f"{m}: {why}" for m, why in missing.items()) or "all of them"
+    return Check("models load", not missing, seen, ", ".join(models))
 
 
 def _check_recorded(served: ServedRelease) -> list[Check]:

@@ -447,3 +447,58 @@ def test_component_pushes_only_what_the_gate_passed(
     assert (tmp_path / "release/checkpoint/record.json").read_text() == "{}"
     assert not list(root.rglob("checkpoint"))
     assert release.get_string_custom_property("span") == "2026-11-21"
+
+
+def with_memory(bundle: Path) -> None:
+    (bundle / "memory").mkdir()
+    (bundle / "memory" / "saved_model.pb").write_text("graph of memory")
+
+
+def served_names(root: Path) -> list[str]:
+    return [model.name for model in read_served_models(root)]
+
+
+def test_memory_goes_with_a_release_that_has_one_and_leaves_with_it(push, root, bundle):
+    with_memory(bundle)
+    manifest = push(settings=PushSettings(keep_releases=1))
+    assert manifest.models == (*MODELS, "memory")
+    assert "memory/1000/saved_model.pb" in manifest.files
+    assert served_names(root) == [*MODELS, "memory"]
+    shutil.rmtree(bundle / "memory")  # the next ranker keeps none
+    manifest = push(now=2000.0, settings=PushSettings(keep_releases=1))
+    assert manifest.models == MODELS
+    assert served_names(root) == list(MODELS)
+    assert not (root / "memory").exists()
+
+
+def check_failed_push_with_memory(push, root, bundle, monkeypatch):
+    """Holds a root to what it was, configs included, where a model more was pushed."""
+    push()
+    before = _tree(root)
+    with_memory(bundle)
+    rename = os.rename
+
+    def fail(source, target):
+        if Path(target).parent.name == "releases":
+            raise OSError("disk is full")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        with pytest.raises(PushError, match="disk is full"):
+            push(now=2000.0)
+    assert _tree(root) == before
+    assert served_names(root) == list(MODELS)
+
+
+def test_failed_push_left_the_models_config_of_other_models(
+    push, root, bundle, monkeypatch
+):
+    check_failed_push_with_memory(push, root, bundle, monkeypatch)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("_BEFORE", ""), ("_ALL_MODELS", MODELS)])
+def test_failed_push_checker_rejects(name, wrong, push, root, bundle, monkeypatch):
+    monkeypatch.setattr(push_module, name, wrong)
+    with pytest.raises((AssertionError, OSError)):
+        check_failed_push_with_memory(push, root, bundle, monkeypatch)
