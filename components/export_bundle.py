@@ -107,6 +107,7 @@ def offline_models(
         stages.ranking.signatures["logits"],
         vectors,
         np.array([items.examples[item] for item in items.ids], object),
+        stages.ranking.signatures.get("posterior"),
     )
 
 

@@ -22,6 +22,7 @@ EXCLUDE = "exclude_item_ids"
 NUM_ITEMS = "k"
 SEED = "seed"
 SLATE = "slate_item_ids"
+ERRORS = "propensity_errors"
 _FINGERPRINT_RANGE = 2**62
 # Columns that an answer may be wider than the catalogue: a bound on what one request
 # can make the server allocate.
@@ -36,6 +37,7 @@ class _Ranked(NamedTuple):
     rows: tf.Tensor  # int32 [B, C], of the catalogue
     is_candidate: tf.Tensor  # bool [B, C]
     logits: tf.Tensor  # [B, C]
+    beliefs: Tensors | None  # how unsure the ranker is, where the policy asks
 
 
 class Recommender(tf.Module):
@@ -54,6 +56,8 @@ class Recommender(tf.Module):
         policy: how the ranked candidates become a slate.
         num_candidates: how many items are ranked per request, at least.
         default_k: how many items `serving_default` returns.
+        beliefs: as `score_candidates`, but returns what `models.policy` calls beliefs;
+            None where the policy needs none.
     """
 
     def __init__(
@@ -69,12 +73,14 @@ class Recommender(tf.Module):
         policy: PolicySettings,
         num_candidates: int,
         default_k: int,
+        beliefs: Callable[[Tensors, Tensors], Tensors] | None = None,
     ) -> None:
         super().__init__(name="recommender")
         self._catalog = catalog
         self._transform = transform
         self._embed_query = embed_query
         self._score_candidates = score_candidates
+        self._beliefs = beliefs
         self._index = index
         self._exact_index = exact_index
         self._policy = policy
@@ -114,7 +120,9 @@ class Recommender(tf.Module):
         Returns:
             `item_ids` string [B, k], `scores` float32 [B, k] (predicted probability of
             the label), `propensities` float32 [B, k]. Items are distinct, known and not
-            excluded; where fewer than k exist, the tail is "", 0, 0.
+            excluded; where fewer than k exist, the tail is "", 0, 0. Of a policy whose
+            propensities are estimates also `propensity_errors` float32 [B, k], their
+            standard errors.
         """
         k = self._bounded(k)
         ranked = self._rank(inputs, exclude, k)
@@ -127,11 +135,14 @@ class Recommender(tf.Module):
 
         no_number = tf.constant(0.0)
         item_ids = tf.gather(self._item_ids, ranked.rows)
-        return {
+        out = {
             "item_ids": slate(item_ids, tf.constant("")),
             "scores": slate(tf.sigmoid(ranked.logits), no_number),
             "propensities": _to_width(selected.propensities, k, no_number),
         }
+        if self._policy.has_errors:
+            out[ERRORS] = _to_width(selected.errors, k, no_number)
+        return out
 
     def propensities(
         self,
@@ -152,13 +163,14 @@ class Recommender(tf.Module):
             `propensities` float32 [B, W]: the chance with which `recommend` shows the
             item at its place, given the items above it. 0 for an item that it would not
             show: not ranked, excluded, in a place above already, at a place from k on.
+            Of estimates also `propensity_errors`, as of `recommend`.
         """
         k = self._bounded(k)
         ranked = self._rank(inputs, exclude, k)
         slates = slates[:, : self._num_items + _MAX_PADDING]
         rows = self._rows.lookup(slates)
         keys = tf.gather(self._item_keys, tf.maximum(rows, 0))
-        propensities, _ = slate_propensities(
+        propensities, errors = slate_propensities(
             ranked.logits,
             ranked.is_candidate,
             tf.gather(self._item_keys, ranked.rows),
@@ -167,8 +179,10 @@ class Recommender(tf.Module):
             self._policy,
             k,
             self._num_candidates,
+            ranked.beliefs,
         )
-        return {"propensities": propensities}
+        out = {"propensities": propensities}
+        return out | ({ERRORS: errors} if self._policy.has_errors else {})
 
     def _bounded(self, k: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(k, 0, self._num_items + _MAX_PADDING)
@@ -187,8 +201,11 @@ class Recommender(tf.Module):
         candidates = {
             name: tf.gather(values, rows) for name, values in self._candidates.items()
         }
-        logits = self._score_candidates(query, candidates)  # [B, C]
-        return _Ranked(rows, is_candidate, logits)
+        if self._beliefs is None:
+            logits = self._score_candidates(query, candidates)  # [B, C]
+            return _Ranked(rows, is_candidate, logits, None)
+        beliefs = self._beliefs(query, candidates)
+        return _Ranked(rows, is_candidate, beliefs["means"], beliefs)
 
     def _select(self, ranked: _Ranked, seeds: tf.Tensor, k: tf.Tensor) -> Slate:
         return select_slate(
@@ -199,6 +216,7 @@ class Recommender(tf.Module):
             self._policy,
             k,
             self._num_candidates,
+            ranked.beliefs,
         )
 
     def _retrieve(

@@ -19,7 +19,7 @@ from components.validate_examples_settings import ValidationSettings
 from components.validate_serving import ServingValidationSettings
 from models.index_settings import IndexSettings
 from models.policy_settings import PolicySettings
-from models.ranking.settings import RankingSettings
+from models.ranking.settings import Model, RankingSettings
 from models.retrieval.settings import RetrievalSettings
 from models.tuning.space import space_problems
 from models.tuning_settings import TuningSettings
@@ -168,12 +168,23 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TandemConfig
     if problems:
         raise ConfigError("\n".join(f"{file}: {problem}" for problem in problems))
     return config
+        *_policy_problems(config),
 
 
 def find_config(path: str | Path) -> Path:
     """Returns the file for a path or for the name of a shipped config.
 
     Raises:
+def _policy_problems(config: TandemConfig) -> list[str]:
+    ranker = config.ranking.model
+    if not config.policy.needs_posterior or ranker is Model.BAYESIAN_FM:
+        return []
+    return [
+        f"`policy.name: {config.policy.name.value}` needs a ranker that knows how unsure "
+        f"it is, `ranking.model: bayesian_fm`. Received: `ranking.model: {ranker.value}`"
+    ]
+
+
         ConfigError: if there is neither; lists the shipped names.
     """
     for file in (Path(path), CONFIG_DIR / f"{path}.yaml"):

@@ -17,6 +17,10 @@ class Stream(enum.Enum):
 
     COIN = 1  # whether a place is filled at random
     RANDOM_ITEM = 2  # by which item
+    ITEM_DRAW = 3  # Thompson sampling: how good each item is
+    SHARED_DRAW = 4  # and what its parameters share
+    SHARED_SAMPLES = 5  # the same for the estimate of a propensity
+    OWN_SAMPLES = 6
 
 
 def gumbel_noise(seeds: tf.Tensor, item_keys: tf.Tensor) -> tf.Tensor:

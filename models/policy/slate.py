@@ -8,12 +8,14 @@ At a place, with the items above it gone, a policy with `epsilon` does
     propensity = epsilon / number left + (1 - epsilon) * P(choice draws the item)
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from models.policy.choice import IMPOSSIBLE, Best, Choice, Softmax, largest
 from models.policy.noise import Stream, gumbel_noise, place_seeds, uniform_noise
+from models.policy.thompson import Thompson
 from models.policy_settings import PolicyName, PolicySettings
 
 # Below, the rest follows by logit: bounds what a request for many items can cost.
@@ -42,6 +44,7 @@ def select_slate(
     settings: PolicySettings,
     num_places: tf.Tensor | int | None = None,
     num_explored: int | None = None,
+    beliefs: Mapping[str, tf.Tensor] | None = None,
 ) -> Slate:
     """Orders the candidates of each row and gives each its propensity.
 
@@ -49,10 +52,12 @@ def select_slate(
     softmax:  order by logit / T + Gumbel(seed, item); the order is then a draw without
               replacement from softmax(logit / T), and
               propensity[j] = exp(logit[j] / T) / sum over i at or below j exp(logit[i] / T)
+    ucb:      order by logit + alpha * deviation
+    thompson: see `models.policy.thompson`; propensities are estimates
 
-    With `epsilon` see the module; then only the first `EXPLORED_PLACES` places are
-    drawn, from the first `num_explored` columns. What comes below is ordered by logit,
-    with propensity 1.
+    With `epsilon` see the module. With it or `thompson`, only the first
+    `EXPLORED_PLACES` places are drawn, from the first `num_explored` columns. What comes
+    below is ordered by logit, with propensity 1.
 
     Args:
         logits: [B, C] float.
@@ -61,7 +66,9 @@ def select_slate(
         seeds: [B] int64.
         settings: which policy.
         num_places: int32 scalar, how many places are shown; None means all.
-        num_explored: how many columns may be drawn with `epsilon`; None means all.
+        num_explored: how many columns may be drawn, place by place; None means all.
+        beliefs: of `thompson` and `ucb`: `means` and `deviations` of the logits, [B, C],
+            or for `thompson` what `BayesianFM.shared_posterior` returns.
 
     References:
         [1] Kool et al. Stochastic Beams and Where to Find Them: The Gumbel-Top-k Trick.
@@ -69,17 +76,21 @@ def select_slate(
     """
     if settings.name is PolicyName.SOFTMAX and not settings.epsilon:
         return _gumbel_order(logits, is_candidate, item_keys, seeds, settings)
+    if settings.name is PolicyName.UCB:
+        logits = _upper_bounds(beliefs, settings)
     best_first = tf.argsort(
         tf.where(is_candidate, logits, IMPOSSIBLE),
         axis=1,
         direction="DESCENDING",
         stable=True,
     )
-    if settings.name is PolicyName.GREEDY:
+    if settings.name in (PolicyName.GREEDY, PolicyName.UCB) and not settings.epsilon:
         shown = tf.gather(is_candidate, best_first, batch_dims=1)
         chances = tf.cast(shown, tf.float32)
         return Slate(best_first, chances, tf.zeros_like(chances))
-    walk = _Walk(logits, is_candidate, item_keys, seeds, settings, num_explored)
+    walk = _Walk(
+        logits, is_candidate, item_keys, seeds, settings, num_explored, beliefs
+    )
     num_drawn = walk.num_drawn(num_places)
     place_of, chances, errors = walk.draw(num_drawn)
     rank = tf.argsort(best_first, axis=1)
@@ -103,6 +114,7 @@ def slate_propensities(
     settings: PolicySettings,
     num_places: tf.Tensor | int | None = None,
     num_explored: int | None = None,
+    beliefs: Mapping[str, tf.Tensor] | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the propensities, under the policy, of slates that are given.
 
@@ -119,7 +131,11 @@ def slate_propensities(
             that stands above already, or whose place the policy does not fill.
         errors: [B, W] float32, their standard errors; 0 where exact.
     """
-    walk = _Walk(logits, is_candidate, item_keys, seeds, settings, num_explored)
+    if settings.name is PolicyName.UCB:
+        logits = _upper_bounds(beliefs, settings)
+    walk = _Walk(
+        logits, is_candidate, item_keys, seeds, settings, num_explored, beliefs
+    )
     return walk.follow(slate_keys, walk.num_drawn(num_places), num_places)
 
 
@@ -127,7 +143,7 @@ class _Walk:
     """Goes through the places of slates; the arguments are those of `select_slate`."""
 
     def __init__(
-        self, logits, is_candidate, item_keys, seeds, settings, num_explored
+        self, logits, is_candidate, item_keys, seeds, settings, num_explored, beliefs
     ) -> None:
         self._logits = logits
         self._is_candidate = is_candidate
@@ -135,7 +151,7 @@ class _Walk:
         self._seeds = seeds
         self._epsilon = settings.epsilon
         self._num_explored = num_explored
-        self._choice = self._choice_of(settings)
+        self._choice = self._choice_of(settings, beliefs)
         self._is_drawn_whole = (
             settings.name is PolicyName.SOFTMAX and not settings.epsilon
         )
@@ -144,7 +160,17 @@ class _Walk:
         if num_explored is not None and not self._is_drawn_whole:
             self._is_explored = is_candidate & (columns < num_explored)
 
-    def _choice_of(self, settings: PolicySettings) -> Choice:
+    def _choice_of(
+        self, settings: PolicySettings, beliefs: Mapping[str, tf.Tensor] | None
+    ) -> Choice:
+        if settings.name is PolicyName.THOMPSON:
+            return Thompson(
+                beliefs or {},
+                self._keys,
+                self._seeds,
+                settings.alpha,
+                settings.propensity_samples,
+            )
         if settings.name is PolicyName.SOFTMAX:
             scaled = self._logits / settings.temperature
             return Softmax(scaled, self._keys, self._seeds)
@@ -265,6 +291,13 @@ class _Walk:
     def _random_item(self, is_left: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
         seeds = place_seeds(self._seeds, place, Stream.RANDOM_ITEM)
         return largest(uniform_noise(seeds, self._keys), is_left)
+
+
+def _upper_bounds(
+    beliefs: Mapping[str, tf.Tensor] | None, settings: PolicySettings
+) -> tf.Tensor:
+    beliefs = beliefs or {}
+    return beliefs["means"] + settings.alpha * beliefs["deviations"]
 
 
 def _gumbel_order(

@@ -1,4 +1,6 @@
-"""Which index a release is served with."""
+"""Which index a release is served with, and what its policy asks of the ranker."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,9 +9,11 @@ from components.build_index import ItemVectors
 from components.export_recommender import (
     IndexedItems,
     RebuildDueError,
+    beliefs_of,
     release_index,
 )
 from models.index import ExactIndex, IndexKind, IndexSettings, build_tuned_index
+from models.policy_settings import PolicySettings
 from tests.models.index.index_contract import clustered_vectors
 
 ITEMS = clustered_vectors(1000)
@@ -95,3 +99,20 @@ def test_exact_index_gives_way_where_it_is_too_large():
     assert not release_index(vectors, QUERIES, settings, 50, small).built.index.is_exact
     with pytest.raises(RebuildDueError, match="1000 items are too many for an exact"):
         release_index(vectors, QUERIES, settings, 50, small, may_build=False)
+
+
+def test_policy_that_needs_a_posterior_refuses_a_ranker_without_one():
+    ranker = SimpleNamespace(score_candidates=None)
+    for name in ("thompson", "ucb"):
+        with pytest.raises(ValueError, match="Set `ranking.model: bayesian_fm`"):
+            beliefs_of(ranker, PolicySettings(name=name))
+    assert beliefs_of(ranker, PolicySettings(name="softmax")) is None
+
+
+def test_policy_asks_for_the_posterior_that_it_draws_from():
+    ranker = SimpleNamespace(posterior="posterior", shared_posterior="shared")
+    thompson = PolicySettings(name="thompson")
+    assert beliefs_of(ranker, thompson) == "shared"
+    by_logit = PolicySettings(name="thompson", draw="logit")
+    assert beliefs_of(ranker, by_logit) == "posterior"
+    assert beliefs_of(ranker, PolicySettings(name="ucb")) == "posterior"

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import offline_recommendation
+from components import offline_noise
 from components.build_index import ItemVectors
+from components.offline_noise import gumbel
+from components.offline_policy import choose as choose_by_key
 from components.offline_recommendation import (
     OfflineModels,
-    choose,
-    gumbel,
     join_examples,
     recommend_offline,
 )
 from models.policy import gumbel_noise, select_slate
-from models.policy_settings import PolicyName, PolicySettings
+from models.policy_settings import Draw, PolicyName, PolicySettings
 from schemas.features import Feature, FeatureCatalog, FeatureKind
 
 GREEDY = PolicySettings(name=PolicyName.GREEDY)
@@ -39,6 +39,12 @@ CATALOG = FeatureCatalog(
     ),
 )
 MASK = 2**64 - 1
+
+
+def choose(logits, ids, seed, policy, *limits, **beliefs):
+    """Returns what the policy chooses of named items."""
+    keys = tf.strings.to_hash_bucket_fast(list(ids), 2**62).numpy()
+    return choose_by_key(np.asarray(logits), keys, seed, policy, *limits, **beliefs)
 
 
 def splitmix64(state: int) -> int:
@@ -103,7 +109,7 @@ def test_noise_is_that_of_the_fused_graph():
 def test_noise_of_the_largest_draw_was_infinite(monkeypatch, extreme):
     # 53 bits and a half do not fit a double: the largest u was rounded up to 1.
     monkeypatch.setattr(
-        offline_recommendation,
+        offline_noise,
         "_splitmix64",
         lambda x: np.full(x.shape, extreme, np.uint64),
     )
@@ -200,29 +206,66 @@ def test_greedy_orders_by_logit_with_ties_in_retrieval_order():
     assert propensities.tolist() == [1.0] * 4
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [GREEDY, SOFTMAX, EPSILON_GREEDY, FLOORED],
-    ids=["greedy", "softmax", "epsilon-greedy", "softmax with a floor"],
-)
+def made_beliefs(rng, num_items):
+    """Returns beliefs as a ranker's signature `posterior` gives them, by row."""
+    slopes = rng.normal(size=[num_items, 3])
+    return {
+        "means": rng.normal(size=num_items),
+        "deviations": rng.uniform(0.2, 1.5, num_items),
+        "shared_deviations": np.tile(rng.uniform(0.2, 1.0, 3), [num_items, 1]),
+        "slopes": slopes,
+        "variances": rng.uniform(1.0, 2.0, num_items),
+        "variance_slopes": 0.1 * slopes,
+        "variance_curvatures": rng.uniform(0.1, 0.5, [num_items, 3]),
+    }
+
+
+POLICIES = {
+    "greedy": GREEDY,
+    "softmax": SOFTMAX,
+    "epsilon-greedy": EPSILON_GREEDY,
+    "softmax with a floor": FLOORED,
+    "ucb": PolicySettings(name=PolicyName.UCB),
+    "thompson": PolicySettings(name=PolicyName.THOMPSON, epsilon=0.1),
+    "thompson by logit": PolicySettings(name=PolicyName.THOMPSON, draw="logit"),
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 def test_choose_is_what_the_fused_graph_does(policy):
     rng = np.random.default_rng(1)
     ids = [f"item-{i}" for i in range(25)]
-    keys = tf.strings.to_hash_bucket_fast(ids, 2**62)[tf.newaxis]
-    for seed in range(20):
-        logits = rng.normal(size=25)
-        order, propensities = choose(logits, ids, seed, policy, 8, 12)
-        fused = select_slate(
-            tf.constant(logits[np.newaxis]),
-            tf.ones([1, 25], tf.bool),
-            keys,
-            tf.constant([seed], tf.int64),
-            policy,
-            8,
-            12,
+    keys = tf.strings.to_hash_bucket_fast(ids, 2**62)
+    logits, seeds = rng.normal(size=[20, 25]), np.arange(20)
+    beliefs = [made_beliefs(rng, 25) for _ in seeds]
+    fused_beliefs = {
+        name: tf.constant(np.stack([one[name] for one in beliefs]), tf.float32)
+        for name in beliefs[0]
+    }
+    if policy.draw is Draw.LOGIT or policy.name is PolicyName.UCB:
+        del fused_beliefs["shared_deviations"]
+    else:
+        fused_beliefs["shared_deviations"] = fused_beliefs["shared_deviations"][:, 0]
+    if policy.needs_posterior:
+        logits = np.stack([one["means"] for one in beliefs])
+    fused = select_slate(
+        tf.constant(logits),
+        tf.ones([20, 25], tf.bool),
+        tf.tile(keys[tf.newaxis], [20, 1]),
+        tf.constant(seeds, tf.int64),
+        policy,
+        8,
+        12,
+        fused_beliefs,
+    )
+    for row, seed in enumerate(seeds.tolist()):
+        order, propensities = choose(
+            logits[row], ids, seed, policy, 8, 12, beliefs=beliefs[row]
         )
-        assert fused[0][0].numpy().tolist() == order.tolist()
-        np.testing.assert_allclose(fused[1][0], propensities, rtol=1e-5)
+        assert fused.order[row].numpy().tolist() == order.tolist()
+        np.testing.assert_allclose(
+            fused.propensities[row], propensities, rtol=1e-4, atol=1e-6
+        )
 
 
 def example(**features) -> bytes:

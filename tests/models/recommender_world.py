@@ -57,7 +57,11 @@ class Towers(tf.Module):
 
 
 def recommender(
-    index=None, policy=GREEDY, num_candidates=NUM_CANDIDATES, catalog=CATALOG
+    index=None,
+    policy=GREEDY,
+    num_candidates=NUM_CANDIDATES,
+    catalog=CATALOG,
+    beliefs=None,
 ):
     """Returns the world's recommender; `index` is the exact one by default."""
     towers = Towers()
@@ -74,6 +78,7 @@ def recommender(
         policy=policy,
         num_candidates=num_candidates,
         default_k=DEFAULT_K,
+        beliefs=beliefs,
     )
     module.towers = towers
     return module

@@ -376,3 +376,32 @@ def test_saved_and_reloaded_in_a_fresh_process_it_answers_alike(kind, tmp_path):
     assert answer["item_ids"].tolist() == expected["item_ids"].tolist()
     for key in ("scores", "propensities"):
         np.testing.assert_allclose(answer[key], expected[key], rtol=1e-5)
+
+
+def _beliefs(query, candidates):
+    """Returns what a ranker with a posterior would: surer of the better items."""
+    means = candidates["quality_xf"] + 0.0 * query["user_taste_xf"][:, tf.newaxis]
+    return {"means": means, "deviations": 0.5 + tf.exp(-means)}
+
+
+def test_thompson_answers_with_propensities_and_their_errors():
+    policy = PolicySettings(name=PolicyName.THOMPSON, draw="logit", epsilon=0.05)
+    module = world.recommender(policy=policy, beliefs=_beliefs)
+    recommend, propensities = (
+        module.signatures()[name] for name in ("recommend", "propensities")
+    )
+    inputs = world.request([([], 0.4)] * 300, None, 4)
+    answer = {key: values.numpy() for key, values in recommend(**inputs).items()}
+    errors = answer.pop("propensity_errors")
+    check_contract(answer, [([], 0.4)] * 300, None, 4)
+    assert errors.shape == (300, 4) and (errors[:, :2] > 0).all()
+    assert len({tuple(items) for items in answer["item_ids"]}) > 10
+    given = propensities(**inputs, slate_item_ids=tf.constant(answer["item_ids"]))
+    np.testing.assert_allclose(given["propensities"], answer["propensities"], rtol=1e-4)
+    # The share of an item at the first place, by count and by the mean propensity.
+    first = answer["item_ids"][:, 0]
+    for item in np.unique(first):
+        slates = tf.constant(np.full([300, 1], item))
+        chances = propensities(**inputs, slate_item_ids=slates)["propensities"].numpy()
+        share = (first == item).mean()
+        assert abs(share - chances.mean()) < 5 * np.sqrt(chances.mean() / 300)

@@ -132,7 +132,10 @@ def test_unknown_key_inside_a_list_or_a_map_had_no_valid_keys_named(
         ("ranking.deepfm.hidden=[8, x]", "ranking.deepfm.hidden.1: Input should be"),
         ("data=1", "data: Input should be a valid dictionary"),
         ("gates.retrieval.beat_item_knn=perhaps", "gates.retrieval.beat_item_knn: Inp"),
-        ("policy.name=sofmax", "policy.name: Input should be 'greedy' or 'softmax'"),
+        (
+            "policy.name=sofmax",
+            "policy.name: Input should be 'greedy', 'epsilon_greedy'",
+        ),
         ("name=7", "name: Input should be a valid string"),
     ],
 )
@@ -368,3 +371,12 @@ def test_configuration_page_names_every_top_level_key_and_bound():
     assert "| `retrieval.dropout` | number | `0.1` | >= 0, < 1 |" in text
     assert '| `data.events.list_separator` | string | `"\\|"` |' in text
     assert "Its keys are those of `data.events`." in text
+
+
+@pytest.mark.parametrize("policy", ["thompson", "ucb"])
+def test_policy_that_needs_a_posterior_refuses_other_rankers(policy):
+    overrides = [f"policy.name={policy}", "ranking.model=deepfm"]
+    mend = f"`policy.name: {policy}` needs .*`ranking.model: bayesian_fm`"
+    with pytest.raises(ConfigError, match=mend):
+        load_config("movielens-100k", overrides)
+    load_config("movielens-100k", [overrides[0], "ranking.model=bayesian_fm"])

@@ -288,5 +288,5 @@ def test_policy_settings_refuses_a_temperature_that_is_not_positive(temperature)
 
 
 def test_policy_settings_refuses_an_unknown_policy():
-    with pytest.raises(ValidationError, match="'greedy', .* or 'softmax'"):
+    with pytest.raises(ValidationError, match="'greedy', .* or 'ucb'"):
         PolicySettings(name="random")
