@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from components.candidate_selection_settings import CandidateSettings
 from components.evaluate_retrieval import RetrievalGateSettings
 from components.ingestion.settings import DataSettings
+from components.policy_gate_settings import PolicyGateSettings
 from components.push_settings import PushSettings
 from components.ranking_gate import RankingGateSettings
 from components.record_release_settings import ExportGateSettings
@@ -63,6 +64,9 @@ class GateSettings(BaseModel):
     )
     export: ExportGateSettings = Field(
         default=ExportGateSettings(), description="When exported models are refused."
+    )
+    policy: PolicyGateSettings = Field(
+        default=PolicyGateSettings(), description="When a policy is refused."
     )
     serving: ServingValidationSettings = Field(
         default=ServingValidationSettings(), description="When a release is refused."
@@ -164,17 +168,13 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TandemConfig
     problems = [
         *config.gates.data.problems(config.features),
         *space_problems(config.tuning.space, sections),
+        *_policy_problems(config),
     ]
     if problems:
         raise ConfigError("\n".join(f"{file}: {problem}" for problem in problems))
     return config
-        *_policy_problems(config),
 
 
-def find_config(path: str | Path) -> Path:
-    """Returns the file for a path or for the name of a shipped config.
-
-    Raises:
 def _policy_problems(config: TandemConfig) -> list[str]:
     ranker = config.ranking.model
     if not config.policy.needs_posterior or ranker is Model.BAYESIAN_FM:
@@ -185,6 +185,10 @@ def _policy_problems(config: TandemConfig) -> list[str]:
     ]
 
 
+def find_config(path: str | Path) -> Path:
+    """Returns the file for a path or for the name of a shipped config.
+
+    Raises:
         ConfigError: if there is neither; lists the shipped names.
     """
     for file in (Path(path), CONFIG_DIR / f"{path}.yaml"):

@@ -10,6 +10,7 @@ size; with a reward model's q come the direct and the doubly robust estimators.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -66,6 +67,11 @@ class Log:
                 "`least_propensity` should be above 0 and at most the least in the log, "
                 f"{self.propensities.min():g}. Received: {least}"
             )
+
+    @functools.cached_property
+    def user_numbers(self) -> np.ndarray:
+        """Returns [N] int64 for `users`: what compares names again and again is slow."""
+        return np.unique(self.users, return_inverse=True)[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +172,7 @@ def evaluate(
         robust = Rounds(log.rewards, weights, target.mrdr_logged, target.mrdr_target)
         parts[MRDR] = contributions(Estimator.DR, robust)
         chosen[MRDR] = None
-    found = _estimates(list(parts.values()), log.users, settings)
+    found = _estimates(list(parts.values()), log.user_numbers, settings)
     estimates = {
         name: dataclasses.replace(estimate, parameter=chosen[name])
         for name, (estimate, _) in zip(parts, found, strict=True)
@@ -174,7 +180,7 @@ def evaluate(
     return Evaluation(
         estimates,
         {name: draws for name, (_, draws) in zip(parts, found, strict=True)},
-        diagnose(weights, log.users, settings, target.unsupported),
+        diagnose(weights, log.user_numbers, settings, target.unsupported),
         by_position(log.rewards, weights, log.positions),
         _bernstein(log, rounds, settings, slates),
     )
@@ -184,7 +190,7 @@ def logged_value(log: Log, settings: OffPolicySettings) -> tuple[Estimate, np.nd
     """Returns what the logging policy earned, and its draws of the same users."""
     ones = np.ones(len(log.rewards))
     part = Contributions(0 * ones, log.rewards.astype(np.float64), ones)
-    return _estimates([part], log.users, settings)[0]
+    return _estimates([part], log.user_numbers, settings)[0]
 
 
 def _estimates(
@@ -214,9 +220,9 @@ def _bernstein(
     has_bounds = log.least_propensity is not None and slates is SlateModel.INDEPENDENT
     if not has_bounds or rounds.rewards.min() < 0 or rounds.rewards.max() > 1:
         return None
-    values = of_users(contributions(Estimator.IPS, rounds), log.users)
+    values = of_users(contributions(Estimator.IPS, rounds), log.user_numbers)
     if len(values) < 2:
         return None
-    _, counts = np.unique(log.users, return_counts=True)
+    counts = np.bincount(log.user_numbers)
     most = counts.max() * len(values) / len(log.users) / log.least_propensity
     return empirical_bernstein(values, 0.0, most, settings.confidence)
