@@ -9,6 +9,11 @@ from benchmarks.result import Result, text_table, write_result
 
 def parsed_arguments(name: str, about: str | None) -> argparse.Namespace:
     """Returns `quick`, `json` and `seed` as given to `python -m benchmarks.<name>`."""
+    return parser_of(name, about).parse_args()
+
+
+def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
+    """Returns what parses them, for a benchmark that has options of its own."""
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
         description=about,
@@ -21,7 +26,7 @@ def parsed_arguments(name: str, about: str | None) -> argparse.Namespace:
         "--json", action="store_true", help="print the result as one JSON object"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the data; default 0")
-    return parser.parse_args()
+    return parser
 
 
 def say(line: str) -> None:

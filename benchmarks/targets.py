@@ -5,11 +5,12 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A bound on one figure; exactly one of the four is given."""
+    """A bound on one figure; exactly one of the five is given."""
 
     at_least: float | None = None
     at_most: float | None = None
     above: float | None = None
+    below: float | None = None
     near: float | None = None  # at most 10 % away
 
     def is_met(self, value: float) -> bool:
@@ -19,6 +20,8 @@ class Target:
             return value >= self.at_least
         if self.at_most is not None:
             return value <= self.at_most
+        if self.below is not None:
+            return value < self.below
         return self.above is not None and value > self.above
 
     def __str__(self) -> str:
@@ -26,6 +29,7 @@ class Target:
             (">=", self.at_least),
             ("<=", self.at_most),
             (">", self.above),
+            ("<", self.below),
             ("within 10 % of", self.near),
         ):
             if bound is not None:
@@ -55,12 +59,28 @@ RETRIEVAL_PEERS = (
     *("ease", "ease_decay", "implicit_als", "implicit_bpr", "sasrec", "tfrs_tutorial"),
 )
 
+# Whose AUC and log loss Tandem's ranker should beat.
+CTR_PEERS = ("deepctr", "logistic", "lightgbm")
+
 TARGETS: dict[str, dict[str, Target]] = {
     "ann_index": {
         "recall@100": Target(at_least=0.95),
         "speedup_over_exact": Target(at_least=15),
         "ratio_to_hnswlib": Target(above=1),
         "ratio_to_faiss": Target(above=1),
+    },
+    "ctr_peers": {
+        **{
+            f"auc_tandem_minus_{peer}_{log}": Target(above=0)
+            for log in ("trivago", "movielens")
+            for peer in CTR_PEERS
+        },
+        **{
+            f"logloss_tandem_minus_{peer}_{log}": Target(below=0)
+            for log in ("trivago", "movielens")
+            for peer in CTR_PEERS
+        },
+        "throughput_ratio_to_deepctr": Target(at_least=1.2),
     },
     "fresh_items": {
         "exact_answers_equal": Target(at_least=1),

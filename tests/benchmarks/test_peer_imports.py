@@ -9,6 +9,7 @@ ABSENT = ("pyarrow", "pydantic", "pandas", "tensorflow", "apache_beam")
 SHARED = {
     "retrieval": ["benchmarks.retrieval_baselines", "benchmarks.peers.fold_in"],
     "index": ["benchmarks.ann_contestant", "benchmarks.ann_world"],
+    "ctr": ["benchmarks.ctr_contest", "benchmarks.ctr_pace"],
 }
 
 

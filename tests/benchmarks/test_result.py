@@ -78,6 +78,7 @@ def test_tables_hold_every_figure():
         (Target(at_least=3), 3, 2.99),
         (Target(at_most=11), 11, 11.01),
         (Target(above=1), 1.01, 1),
+        (Target(below=0), -0.01, 0),
         (Target(near=0.2), 0.219, 0.221),
         (Target(near=0.2), 0.181, 0.179),
     ],
