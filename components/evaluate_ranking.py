@@ -7,7 +7,7 @@ rows. `components.ranking_gate` decides by these figures.
 import numpy as np
 
 from components.ranking_gate import RankingGateSettings
-from components.read_examples import LabelledRows
+from components.read_examples import JudgedRows
 from models.ranking.evaluation import (
     GroupAuc,
     Resampled,
@@ -53,7 +53,7 @@ def mean_label_predictions(
     return np.where(keys[place] == test_keys, rates[place], mean)
 
 
-def baselines(seen: LabelledRows, test: LabelledRows) -> dict[str, np.ndarray]:
+def baselines(seen: JudgedRows, test: JudgedRows) -> dict[str, np.ndarray]:
     """Returns the predictions that any ranker should beat, [n] each.
 
     `constant` is the mean label, `popularity` that of the item. `position`, where rows
@@ -79,7 +79,7 @@ def baselines(seen: LabelledRows, test: LabelledRows) -> dict[str, np.ndarray]:
 
 
 def evaluate_ranking(
-    test: LabelledRows,
+    test: JudgedRows,
     predictions: dict[str, np.ndarray],
     slicings: dict[str, Slicing],
     settings: RankingGateSettings,
@@ -147,7 +147,7 @@ def _gains(resampled: dict[str, Resampled], model: str) -> dict[str, dict]:
 
 
 def _model_figures(
-    test: LabelledRows,
+    test: JudgedRows,
     predictions: np.ndarray,
     slicings: dict[str, Slicing],
     draws: UserBootstrap,
@@ -205,7 +205,7 @@ def _slice_figures(
 
 
 def curves_of(
-    test: LabelledRows,
+    test: JudgedRows,
     predictions: dict[str, np.ndarray],
     settings: RankingGateSettings,
 ) -> dict[str, dict]:

@@ -35,7 +35,7 @@ from components.ranking_gate import (
     judge_ranking,
 )
 from components.ranking_slices import slicings_of, times_of_items
-from components.read_examples import LabelledRows, read_labelled
+from components.read_examples import JudgedRows, read_labelled
 from components.tfma_slices import NOT_KNOWN, SLICE_KEYS
 from models.retrieval.slices import Slicing
 from schemas.features import ITEM_ID, LABEL
@@ -109,7 +109,7 @@ def EvaluateRanking(
 
 
 def _attention(
-    model_dir: str, test: LabelledRows, settings: RankingGateSettings
+    model_dir: str, test: JudgedRows, settings: RankingGateSettings
 ) -> LayerAttention | None:
     """Returns what the model reads from its layers, if it can tell."""
     signatures = tf.saved_model.load(model_dir).signatures
@@ -127,8 +127,8 @@ def _attention(
 
 def _slicings(
     catalog_uri: str,
-    seen: LabelledRows,
-    test: LabelledRows,
+    seen: JudgedRows,
+    test: JudgedRows,
     settings: RankingGateSettings,
 ) -> dict[str, Slicing]:
     items = pq.read_table(Path(catalog_uri) / ITEMS_TABLE)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from components.read_examples import LabelledRows
+from components.read_examples import JudgedRows
 from schemas.features import HISTORY
 
 RECENT, FAR, MIXED, NEW = "recent", "far", "mixed", "new"
@@ -61,7 +61,7 @@ def interest_of(history: np.ndarray, item: bytes) -> str:
 
 
 def measure_attention(
-    test: LabelledRows, attention: Attention, users: tuple[str, ...] = (), seed: int = 0
+    test: JudgedRows, attention: Attention, users: tuple[str, ...] = (), seed: int = 0
 ) -> LayerAttention | None:
     """Reads the attention of positive rows, and chooses some of them to be shown.
 
@@ -102,7 +102,7 @@ def measure_attention(
 
 
 def _last_rows(
-    test: LabelledRows, rows: np.ndarray, users: tuple[str, ...]
+    test: JudgedRows, rows: np.ndarray, users: tuple[str, ...]
 ) -> np.ndarray:
     """Returns the last of `rows` of each of the users who has any, ascending."""
     last = {test.users[row]: row for row in rows[np.argsort(test.timestamps[rows])]}
@@ -110,7 +110,7 @@ def _last_rows(
     return np.array(sorted(found), np.int64)
 
 
-def _interests(test: LabelledRows, rows: np.ndarray) -> np.ndarray:
+def _interests(test: JudgedRows, rows: np.ndarray) -> np.ndarray:
     spec = {HISTORY: tf.io.RaggedFeature(tf.string)}
     serialized = tf.constant(test.serialized[rows], tf.string)
     history = tf.io.parse_example(serialized, spec)[HISTORY]
@@ -123,7 +123,7 @@ def _interests(test: LabelledRows, rows: np.ndarray) -> np.ndarray:
     )
 
 
-def _longest(test: LabelledRows, rows: np.ndarray, interests: np.ndarray) -> list[int]:
+def _longest(test: JudgedRows, rows: np.ndarray, interests: np.ndarray) -> list[int]:
     """Returns places of rows with long histories, of each interest, no user twice."""
     by_length = np.argsort(-test.history_lengths[rows], kind="stable")
     shown: list[int] = []

@@ -3,7 +3,7 @@
 import numpy as np
 
 from components.item_times import UNKNOWN
-from components.read_examples import LabelledRows
+from components.read_examples import JudgedRows
 from models.ranking.labelled_rows import NO_POSITION
 from models.retrieval.slices import (
     Slicing,
@@ -27,7 +27,7 @@ def by_position(positions: np.ndarray) -> Slicing:
     )
 
 
-def slicings_of(test: LabelledRows, came: np.ndarray) -> dict[str, Slicing]:
+def slicings_of(test: JudgedRows, came: np.ndarray) -> dict[str, Slicing]:
     """Returns the ways to group the test rows, by name.
 
     A history is as long as the model sees it: at most `features.history_length`.
@@ -50,7 +50,7 @@ def slicings_of(test: LabelledRows, came: np.ndarray) -> dict[str, Slicing]:
 
 
 def times_of_items(
-    wanted: np.ndarray, published: dict[bytes, int], *rows: LabelledRows
+    wanted: np.ndarray, published: dict[bytes, int], *rows: JudgedRows
 ) -> np.ndarray:
     """Returns when items came: when they were published, else when first in a row.
 

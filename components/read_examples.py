@@ -18,7 +18,7 @@ _BATCH = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledRows:
+class JudgedRows:
     """The columns of ranking rows that a judge needs.
 
     Attributes:
@@ -60,7 +60,7 @@ def _batches(files: Sequence[str]) -> Iterator[np.ndarray]:
 
 def read_labelled(
     uri: str, *splits: str, target: str = LABEL, in_full: bool = True
-) -> LabelledRows:
+) -> JudgedRows:
     """Reads splits of the `impressions`, one after the other.
 
     Args:
@@ -89,7 +89,7 @@ def read_labelled(
         if in_full:
             lengths, kept = row[HISTORY].row_lengths().numpy(), serialized
         parts.append([*(row[key].numpy() for key in keys), lengths, kept])
-    return LabelledRows(*map(np.concatenate, zip(*parts, strict=True)))
+    return JudgedRows(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def read_test_log(

@@ -3,13 +3,12 @@
 import tensorflow as tf
 
 from models.feature_space import FeatureSpace
-from models.layers.joint_mlp import JointMLP
 from models.ranking.dnn_settings import DNNSettings
-from models.ranking.inputs import RankerInputs, flat
-from models.ranking.ranker import Ranker, Tensors
+from models.ranking.ranker import Tensors
+from models.ranking.sequence_ranker import SequenceRanker
 
 
-class DNN(Ranker):
+class DNN(SequenceRanker):
     """Scores rows by an MLP on their fields and on the sum of the history's events.
 
     logits = b + MLP([query fields; sum_t event_t; candidate fields])
@@ -34,29 +33,12 @@ class DNN(Ranker):
         items: Tensors | None = None,
         **kwargs,
     ) -> None:
-        super().__init__(space, **kwargs)
-        settings = settings or DNNSettings()
-        self.l2 = settings.l2
-        self.inputs_layer = RankerInputs(
-            space, settings.embedding_dim, items, name="inputs"
-        )
-        self.dnn = JointMLP(settings.hidden, settings.dropout, name="dnn")
-        self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
+        super().__init__(space, settings or DNNSettings(), items, **kwargs)
 
-    def read_query(self, features: Tensors, training: bool) -> tf.Tensor:
-        """Returns [B, D]: the fields' vectors and the sum of the events'."""
-        fields = self.inputs_layer.query(features)
-        events, _ = self.inputs_layer.events(features)  # zeros where nothing is
-        if training:
-            self.penalise(self.l2, fields, events)
-        return tf.concat([flat(fields), tf.reduce_sum(events, axis=1)], axis=-1)
-
-    def logits(
-        self, query: tf.Tensor, candidates: Tensors, training: bool
-    ) -> tf.Tensor:
-        """Returns [B, C]; in training the embedded fields are penalised."""
-        fields = self.inputs_layer.candidates(candidates)
-        if training:
-            self.penalise(self.l2, fields)
-        query = query[:, tf.newaxis]
-        return self.bias + self.dnn(query, flat(fields), training=training)
+    def read_history(
+        self, features: Tensors, user: tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, tuple]:
+        """Returns the sum of the events' vectors, which are 0 where nothing is."""
+        history = features[self.space.history_name]
+        events, _ = self.read_events(features, history, training)
+        return tf.reduce_sum(events, axis=1), ()

@@ -14,7 +14,7 @@ from components.evaluate_ranking import (
     without_nan,
 )
 from components.ranking_gate import RankingGateSettings
-from components.read_examples import LabelledRows
+from components.read_examples import JudgedRows
 from models.retrieval.slices import Slicing
 from tests.models.ranking import evaluation_reference as reference
 
@@ -77,9 +77,9 @@ SETTINGS = RankingGateSettings(num_resamples=50)
 NAN = float("nan")
 
 
-def rows_of(labels, users, items=None, positions=None) -> LabelledRows:
+def rows_of(labels, users, items=None, positions=None) -> JudgedRows:
     size = len(labels)
-    return LabelledRows(
+    return JudgedRows(
         users=np.array(users),
         items=np.full(size, b"a", object) if items is None else np.array(items, object),
         labels=np.array(labels, np.float32),
@@ -90,7 +90,7 @@ def rows_of(labels, users, items=None, positions=None) -> LabelledRows:
     )
 
 
-def sample(seed=0, rows=300, users=12) -> tuple[LabelledRows, dict[str, np.ndarray]]:
+def sample(seed=0, rows=300, users=12) -> tuple[JudgedRows, dict[str, np.ndarray]]:
     """Returns rows, and the predictions of a good model and a worse one."""
     rng = np.random.default_rng(seed)
     predictions = np.round(rng.random(rows), 2)  # rounded, so that some tie

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from components import layer_attention
 from components.layer_attention import interest_of, measure_attention
-from components.read_examples import LabelledRows
+from components.read_examples import JudgedRows
 
 
 def history_of(text: str) -> np.ndarray:
@@ -66,7 +66,7 @@ WEIGHTS = {
 }
 
 
-def rows_of(rows) -> LabelledRows:
+def rows_of(rows) -> JudgedRows:
     serialized = []
     for _, history, _, _ in rows:
         example = tf.train.Example()
@@ -74,7 +74,7 @@ def rows_of(rows) -> LabelledRows:
         values.extend(letter.encode() for letter in history)
         serialized.append(example.SerializeToString())
     users, histories, items, labels = zip(*rows, strict=True)
-    return LabelledRows(
+    return JudgedRows(
         users=np.array([user.encode() for user in users], object),
         items=np.array([item.encode() for item in items], object),
         labels=np.array(labels, np.float32),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components import ranking_slices
-from components.read_examples import LabelledRows
+from components.read_examples import JudgedRows
 from models.retrieval.slices import Slicing
 from tests.models.retrieval import evaluation_reference as reference
 
@@ -49,9 +49,9 @@ def test_position_checker_rejects(wrong):
         check_position(wrong)
 
 
-def rows_of(items, times, positions=None, lengths=None) -> LabelledRows:
+def rows_of(items, times, positions=None, lengths=None) -> JudgedRows:
     size = len(items)
-    return LabelledRows(
+    return JudgedRows(
         users=np.full(size, b"u"),
         items=np.array([item.encode() for item in items], object),
         labels=np.zeros(size, np.float32),

@@ -4,7 +4,6 @@ import tensorflow as tf
 
 from models.ranking.dnn import DNN
 from models.ranking.dnn_settings import DNNSettings
-from models.ranking.inputs import flat
 from tests import reference_ranking
 from tests.models import ranker_contract
 from tests.models.ranker_contract import RankerContract, rows_of
@@ -32,35 +31,34 @@ def check_forward(model_class):
     rows = rows_of(np.arange(12), np.arange(12)[::-1].copy(), seed=4)
     model = model_class(SPACE, SETTINGS, ranker_contract.items())
     random_weights(model, rows)
-    inputs, dnn = model.inputs_layer, model.dnn
+    inputs, head = model.inputs_layer, model.head
     events, is_event = (part.numpy() for part in inputs.events(rows))
-    first = np.concatenate([dnn.query_dense.kernel, dnn.candidate_dense.kernel])
+    first = np.concatenate([head.query_dense.kernel, head.candidate_dense.kernel])
     expected = reference_ranking.dnn_logits(
         inputs.query(rows).numpy(),
         [row[kept] for row, kept in zip(events, is_event, strict=True)],
         inputs.candidates(rows).numpy(),
         [
-            (first, dnn.bias.numpy()),
-            tuple(weight.numpy() for weight in dnn.mlp.weights),
-            (dnn.out.kernel.numpy(), np.array([model.bias.numpy()])),
+            (first, head.bias.numpy()),
+            tuple(weight.numpy() for weight in head.mlp.weights),
+            (head.out.kernel.numpy(), np.array([model.bias.numpy()])),
         ],
     )
     np.testing.assert_allclose(model(rows), expected, rtol=1e-4, atol=1e-5)
 
 
 class MeanPooling(DNN):
-    def read_query(self, features, training):
-        events, is_event = self.inputs_layer.events(features)
+    def read_history(self, features, user, training):
+        total, state = super().read_history(features, user, training)
+        _, is_event = self.inputs_layer.events(features)
         count = tf.reduce_sum(tf.cast(is_event, tf.float32), axis=1, keepdims=True)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(events, axis=1), count)
-        return tf.concat([flat(self.inputs_layer.query(features)), mean], axis=-1)
+        return tf.math.divide_no_nan(total, count), state
 
 
 class NewestEventOnly(DNN):
-    def read_query(self, features, training):
+    def read_history(self, features, user, training):
         events, _ = self.inputs_layer.events(features)
-        fields = flat(self.inputs_layer.query(features))
-        return tf.concat([fields, events[:, -1]], axis=-1)
+        return events[:, -1], ()
 
 
 class NoBias(DNN):
@@ -76,16 +74,3 @@ def test_dnn_forward_equals_the_formula():
 def test_forward_checker_rejects(wrong):
     with pytest.raises(AssertionError):
         check_forward(wrong)
-
-
-def test_dnn_penalty_covers_the_vectors_of_the_batch_only():
-    settings = SETTINGS.model_copy(update={"l2": 0.5})
-    model = DNN(SPACE, settings, ranker_contract.items())
-    rows = rows_of(np.arange(12), np.arange(12)[::-1].copy(), seed=4)
-    model(rows, training=True)
-    inputs = model.inputs_layer
-    read = (inputs.query(rows), inputs.events(rows)[0], inputs.candidates(rows))
-    expected = 0.5 * sum(np.square(part).sum() for part in read) / 12
-    np.testing.assert_allclose(sum(model.losses), expected, rtol=1e-5)
-    model(rows, training=False)
-    assert model.losses == []
