@@ -31,6 +31,8 @@ from serving.release_layout import (
     FileChecksum,
     Refresh,
     ReleaseManifest,
+    Rollback,
+    content_of,
     list_releases,
     model_dir,
     models_of,
@@ -61,6 +63,7 @@ def push_release(
     versions: dict[str, str] | None = None,
     gates: dict[str, dict[str, str]] | None = None,
     refresh: Refresh | None = None,
+    rollback: Rollback | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ReleaseManifest:
     """Pushes a release.
@@ -76,6 +79,8 @@ def push_release(
         gates: what each gate it passed saw, to note in the manifest.
         refresh: where the release is another one's with other items, what changed; the
             newest release must still be that one.
+        rollback: where the release takes another one back, which; that must still be
+            the newest.
         clock: seconds since the epoch; the version number comes from it.
 
     Returns:
@@ -83,8 +88,9 @@ def push_release(
         release is the same in every file, that one's: nothing is pushed twice.
 
     Raises:
-        PushError: if the bundle is incomplete, a step fails, or there is a newer release
-            than the one refreshed. The serving root is then as it was before.
+        PushError: if the bundle is incomplete, a step fails, there is a newer release
+            than the one refreshed or taken back, or the very same files were taken back.
+            The serving root is then as it was before.
     """
     _check_complete(bundle, catalog, profiles)
     serving_root.mkdir(parents=True, exist_ok=True)
@@ -92,6 +98,8 @@ def push_release(
         _recover(serving_root)
         if refresh is not None:
             _check_newest(serving_root, refresh.base)
+        if rollback is not None:
+            _check_newest(serving_root, rollback.of)
         if (same := _same_release(bundle, catalog, profiles, serving_root)) is not None:
             return same
         version = _next_version(serving_root, clock())
@@ -106,7 +114,10 @@ def push_release(
                 versions=versions or {},
                 gates=gates or {},
                 refresh=refresh,
+                rollback=rollback,
             )
+            if rollback is None:
+                _check_not_taken_back(serving_root, manifest)
             staging = _staging(serving_root, version)
             text = manifest.model_dump_json(indent=1) + "\n"
             _write_durably(staging / "release" / MANIFEST, text)
@@ -158,9 +169,19 @@ def _check_newest(serving_root: Path, base: int) -> None:
     newest = max(list_releases(serving_root), default=None)
     if newest != base:
         raise PushError(
-            f"release {base} was refreshed, but the newest is {newest} by now; refresh "
-            "that one"
+            f"release {base} was the newest, but {newest} is by now; start from that one"
         )
+
+
+def _check_not_taken_back(serving_root: Path, manifest: ReleaseManifest) -> None:
+    for version in list_releases(serving_root):
+        taken_back = read_manifest(serving_root, version).rollback
+        if taken_back and taken_back.content == content_of(manifest):
+            raise PushError(
+                f"these are the files of release {taken_back.of}, which was taken back "
+                f"({taken_back.reason or 'no reason given'}); change the config or the log, "
+                f"or return to it by `tandem rollback --to {taken_back.of}`"
+            )
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from pipeline.cli_options import (
     json_option,
     root_option,
 )
+from pipeline.cli_releases import releases, rollback
 from pipeline.cli_schema import schema
 from pipeline.cli_spans import spans
 from pipeline.cli_tune import tune
@@ -73,6 +74,8 @@ def cli() -> None:
 cli.add_command(data)
 cli.add_command(items)
 cli.add_command(ope)
+cli.add_command(releases)
+cli.add_command(rollback)
 cli.add_command(schema)
 cli.add_command(spans)
 cli.add_command(tune)

@@ -14,7 +14,14 @@ class LastReleaseStrategy(tfx.dsl.experimental.ResolverStrategy):
     version. Taking the first one of a version keeps the cache: with TFX's own
     LatestArtifactStrategy every run would see a new artifact, judge the models again,
     push again, and so never come from the cache as a whole.
+
+    Args:
+        incumbent: version of the release that serves, where a later one was taken back;
+            0 takes the newest.
     """
+
+    def __init__(self, incumbent: int = 0) -> None:
+        self._incumbent = incumbent
 
     def resolve_artifacts(self, store, input_dict):
         """Returns {key: [artifact]}, or None while there is no release."""
@@ -23,7 +30,8 @@ class LastReleaseStrategy(tfx.dsl.experimental.ResolverStrategy):
         for key, artifacts in input_dict.items():
             if not artifacts:
                 return None
-            resolved[key] = [newest_release(artifacts)]
+            serving = [a for a in artifacts if version_of(a) == self._incumbent]
+            resolved[key] = [newest_release(serving or artifacts)]
         return resolved
 
 
@@ -36,10 +44,13 @@ class BaseReleaseStrategy(tfx.dsl.experimental.ResolverStrategy):
 
     Args:
         span: the one that is run.
+        incumbent: version of the release that serves; later ones were taken back, and
+            are not continued. 0 allows all.
     """
 
-    def __init__(self, span: str) -> None:
+    def __init__(self, span: str, incumbent: int = 0) -> None:
         self._span = span
+        self._incumbent = incumbent
 
     def resolve_artifacts(self, store, input_dict):
         """Returns {key: [artifact]}, or None while there is no such release."""
@@ -53,10 +64,17 @@ class BaseReleaseStrategy(tfx.dsl.experimental.ResolverStrategy):
         return resolved
 
     def _is_earlier(self, release) -> bool:
+        if self._incumbent and version_of(release) > self._incumbent:
+            return False
         span = release.get_string_custom_property(SPAN)
         return not span or span_order(span) < span_order(self._span)
 
 
 def newest_release(releases):
     """Returns the artifact that first stood for the newest version."""
-    return max(releases, key=lambda a: (a.get_int_custom_property("version"), -a.id))
+    return max(releases, key=lambda a: (version_of(a), -a.id))
+
+
+def version_of(release) -> int:
+    """Returns the version that an artifact stands for."""
+    return release.get_int_custom_property("version")

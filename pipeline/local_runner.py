@@ -17,6 +17,7 @@ from components.beam_data_plane import send_whole_buffers
 from components.candidate_selection import candidates_fingerprint
 from components.gate import GateResult
 from components.ingestion.sources import event_spans, input_fingerprint
+from components.roll_back import origin_of
 from components.serving_examples import serving_fingerprint
 from pipeline.config import TandemConfig
 from pipeline.last_release import LastReleaseStrategy
@@ -115,6 +116,7 @@ def run_pipeline(
             newest_release=str(releases[-1]) if releases else f"none at {run_id}",
             metadata_connection_config=connection,
             last_release_strategy=LastReleaseStrategy,
+            incumbent=origin_of(layout.serving, releases[-1]) if releases else 0,
             checkpoints=str(layout.checkpoints),
             span=span,
             continues=span_run is not None and not span_run.from_scratch,

@@ -9,6 +9,7 @@ A release is one version number for all its models. It exists once its folder un
 `releases` does; that rename is the last step of a push.
 """
 
+import hashlib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -46,6 +47,17 @@ class Refresh(BaseModel):
     rebuilt: bool  # whether an approximate index was built anew
 
 
+class Rollback(BaseModel):
+    """Which release was taken back by one that is an earlier one's copy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    of: int  # version that was taken back
+    to: int  # version whose files this one has
+    reason: str
+    content: str  # digest of the files that were taken back
+
+
 class ReleaseManifest(BaseModel):
     """What a release consists of."""
 
@@ -58,6 +70,7 @@ class ReleaseManifest(BaseModel):
     versions: dict[str, str]  # of the libraries the models were exported with
     gates: dict[str, dict[str, str]]  # what each gate saw: gate -> check -> seen
     refresh: Refresh | None = None  # of a release that a refresh made
+    rollback: Rollback | None = None  # of a release that took another one back
 
 
 def models_of(folder: Path) -> tuple[str, ...]:
@@ -80,6 +93,15 @@ def read_manifest(root: Path, version: int) -> ReleaseManifest:
     """Reads the manifest of a release."""
     path = release_dir(root, version) / MANIFEST
     return ReleaseManifest.model_validate_json(path.read_text())
+
+
+def content_of(manifest: ReleaseManifest) -> str:
+    """Returns a digest of a release's files, whatever its version."""
+    digest = hashlib.sha256()
+    for place in sorted(manifest.files):
+        name = place.replace(f"/{manifest.version}/", "/", 1)
+        digest.update(f"{name} {manifest.files[place].sha256}\n".encode())
+    return digest.hexdigest()
 
 
 def list_releases(root: Path) -> list[int]:

@@ -268,7 +268,7 @@ def check_refresh_of_an_older_release_is_refused(push, root):
     push(now=1000)
     push(now=2000)
     before = _tree(root)
-    with pytest.raises(PushError, match="1000 was refreshed, but the newest is 2000"):
+    with pytest.raises(PushError, match="1000 was the newest, but 2000 is by now"):
         push(now=3000, refresh=REFRESH)
     assert _tree(root) == before
 

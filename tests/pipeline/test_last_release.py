@@ -75,3 +75,29 @@ def test_gates_compare_with_the_newest_release_of_all():
     found = LastReleaseStrategy().resolve_artifacts(None, {"release": releases})
     assert found["release"][0].id == 1
     assert LastReleaseStrategy().resolve_artifacts(None, {"release": []}) is None
+
+
+def test_gates_compare_with_what_serves_where_a_release_was_taken_back():
+    from pipeline.last_release import LastReleaseStrategy
+
+    releases = [release(1, 300), release(2, 200), release(3, 100), release(4, 200)]
+
+    def compared(incumbent: int) -> int:
+        strategy = LastReleaseStrategy(incumbent)
+        return strategy.resolve_artifacts(None, {"release": releases})["release"][0].id
+
+    assert compared(200) == 2
+    assert compared(100) == 3
+    assert compared(50) == 1  # of which ML Metadata knows nothing
+
+
+def test_a_span_does_not_continue_what_was_taken_back():
+    from pipeline.last_release import BaseReleaseStrategy
+
+    releases = [release(1, 100, "9"), release(2, 200, "10"), release(3, 300, "11")]
+
+    def base(incumbent: int) -> int:
+        strategy = BaseReleaseStrategy("12", incumbent)
+        return strategy.resolve_artifacts(None, {"release": releases})["release"][0].id
+
+    assert [base(incumbent) for incumbent in (0, 300, 200, 100)] == [3, 3, 2, 1]
