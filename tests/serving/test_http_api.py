@@ -1,9 +1,12 @@
 """The HTTP API over the wire: recommended, logged, answered, recommended again."""
 
 import json
+import shutil
+import subprocess
 import urllib.error
 import urllib.request
 
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -63,6 +66,7 @@ def call(good_bundle, events, tmp_path):
             except urllib.error.HTTPError as refused:
                 return refused.code, read(refused)
 
+        call.port = server.http_port
         yield call
     profiles.close()
 
@@ -226,3 +230,29 @@ def test_the_page_of_somebody_new_says_so(call):
     _, page = call("/?user_id=%3Cscript%3E")
     assert "who is new" in page
     assert "<script>" not in page
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.component
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium, Debian's package `chromium`")
+def test_a_browser_shows_the_page(call, tmp_path):
+    url = f"http://127.0.0.1:{call.port}/?user_id=ana&k=3"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1100,900"]
+    profile = f"--user-data-dir={tmp_path / 'browser'}"
+    shot = tmp_path / "page.png"
+    for more in (["--dump-dom"], [f"--screenshot={shot}"]):
+        done = subprocess.run(
+            [BROWSER, *options, profile, *more, url],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        if more == ["--dump-dom"]:
+            assert done.stdout.count("<tr>") >= 4
+            assert 'value="ana"' in done.stdout
+    with PIL.Image.open(shot) as image:
+        assert image.size == (1100, 900)
+        assert len(image.convert("L").getcolors()) > 10  # not one blank sheet
