@@ -98,6 +98,18 @@ def run_measured(
     )
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """Returns the user and system time of a running process so far.
+
+    Raises:
+        ProcessLookupError: if there is no such process.
+    """
+    stat = _stat(pid)
+    if stat is None:
+        raise ProcessLookupError(f"there is no process {pid}")
+    return stat[1] / _TICKS
+
+
 def compiled_into(folder: Path) -> dict[str, str]:
     """Returns variables under which Python keeps its bytecode in a folder of its own.
 

@@ -108,6 +108,14 @@ TARGETS: dict[str, dict[str, Target]] = {
         "attention_lag50_minus_lag1": Target(above=0),
         "attention_lag500_minus_lag1": Target(above=0),
     },
+    "bandit_regret": {
+        "lin_ucb_minus_thompson": Target(above=0),
+        "epsilon_greedy_minus_lin_ucb": Target(above=0),
+        "random_minus_epsilon_greedy": Target(above=0),
+        "coverage_thompson": Target(near=0.95),
+        "delay_cost_lin_ucb_minus_thompson": Target(above=0),
+        "bfm_over_linucb": Target(above=1),
+    },
     "dr_variance": {
         f"{worse}_minus_{better}_{policy}": Target(at_least=0)
         for policy in ("stochastic", "near_deterministic")
@@ -140,6 +148,10 @@ TARGETS: dict[str, dict[str, Target]] = {
     "sampling_correction": {
         f"recall@{cutoff}_corrected_min_gain": Target(above=0)
         for cutoff in (10, 50, 100)
+    },
+    "serving_overhead": {
+        "throughput_share_of_in_process_b16": Target(at_least=0.7),
+        "gain_of_batching": Target(above=1),
     },
     "two_tower_throughput": {
         "ratio_to_tfrs": Target(above=1),

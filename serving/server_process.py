@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +25,7 @@ class ServerProcess:
     Args:
         root: serving root in TF Serving's layout.
         start_timeout_s: seconds within which every model must be loaded and warm.
+        options: further arguments of the program.
 
     Attributes:
         target: "host:port" once started.
@@ -31,8 +33,15 @@ class ServerProcess:
         load_errors: why a model does not answer, by model name.
     """
 
-    def __init__(self, root: Path, *, start_timeout_s: float = 180.0):
+    def __init__(
+        self,
+        root: Path,
+        *,
+        start_timeout_s: float = 180.0,
+        options: Sequence[str] = (),
+    ):
         self.root = Path(root)
+        self._options = tuple(options)
         self.target = ""
         self.models: dict[str, list[int]] = {}
         self.load_errors: dict[str, str] = {}
@@ -57,6 +66,7 @@ class ServerProcess:
             [
                 *(sys.executable, "-m", "serving.server"),
                 *("--root", str(self.root), "--port", "0", "--stop-with-stdin"),
+                *self._options,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
