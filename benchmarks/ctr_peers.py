@@ -40,6 +40,7 @@ from models.ranking.evaluation import (
     log_losses,
     resample,
 )
+from models.ranking.settings import RankingSettings
 from models.retrieval.intervals import UserBootstrap
 from pipeline.datasets import fetch
 
@@ -64,6 +65,8 @@ RULES = (
     "ctr_data",
     "retrieval_data",
 )  # of the contest, the same for all
+TANDEM_LAYERS = ("feature_embedding", "fm_interaction", "joint_mlp", "piecewise_linear")
+TANDEM_PARTS = ("deepfm", "fm", "progress", "trainee", "trainer")
 THREADS = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -325,11 +328,13 @@ def described(table: CtrTable, outcomes: dict[str, Outcome]) -> dict:
 
 def tandem_sources() -> list[str]:
     """Returns the texts that Tandem's outcome depends on."""
-    files = [ROOT / "benchmarks/ctr_tandem.py"]
-    for part in ("models/ranking", "models/layers", "schemas"):
-        files += sorted((ROOT / part).glob("*.py"))
-    files += [ROOT / f"models/{name}.py" for name in ("sparse_adamw", "weight_average")]
-    return [_text(file) for file in files]
+    files = [
+        "benchmarks/ctr_tandem.py",
+        *(f"models/{name}.py" for name in ("sparse_adamw", "weight_average")),
+        *(f"models/layers/{name}.py" for name in TANDEM_LAYERS),
+        *(f"models/ranking/{name}.py" for name in TANDEM_PARTS),
+    ]
+    return [RankingSettings().model_dump_json(), *(_text(ROOT / f) for f in files)]
 
 
 def digest(parts: Sequence[str]) -> str:

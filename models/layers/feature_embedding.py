@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from models.layers.history import masked_mean
 from models.layers.piecewise_linear import knot_weights
 from schemas.features import FeatureKind
 
@@ -217,7 +216,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             elif self.fields[position].is_weighted:
                 vectors[position] = self._weighted_sum(position, tensor)
             elif kind not in _ONE_ID:
-                vectors[position] = masked_mean(self.lookup(position, tensor), tensor)
+                vectors[position] = self._mean(position, tensor)
         return tf.stack([vectors[position] for position in positions], axis=-2)
 
     def _embed_categorical(self, tensors: dict[int, tf.Tensor]) -> dict:
@@ -230,6 +229,21 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         first_row = tf.constant([self._first_row[p] for p in positions], ids.dtype)
         rows = self._rows(ids + first_row, ids)  # [..., F, K]
         return dict(zip(positions, tf.unstack(rows, len(positions), -2), strict=True))
+
+    def _mean(self, position: int, ids: tf.Tensor) -> tf.Tensor:
+        """Returns [..., K], the mean over the ids [..., L] that are not 0.
+
+        Only those are read, and no vector is laid down for each of them: lists are
+        mostly padding, or long.
+        """
+        flat = tf.reshape(ids, [-1, tf.shape(ids)[-1]])
+        present = tf.where(flat != 0)
+        rows = tf.gather_nd(flat, present)
+        distinct, place = tf.unique(rows + self._first_row[position])
+        mean = tf.sparse.segment_mean(
+            self._distinct(distinct), place, present[:, 0], tf.shape(flat)[0]
+        )
+        return tf.reshape(mean, tf.concat([tf.shape(ids)[:-1], [self.dim]], axis=0))
 
     def _of_number(self, position: int, values: tf.Tensor) -> tf.Tensor:
         place = self._numeric.index(position)
@@ -260,12 +274,15 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         # Each row is read once and copied: its gradients are then summed in one pass,
         # instead of reaching the optimizer one by one.
         distinct, place = tf.unique(tf.reshape(rows, [-1]))
-        vectors = tf.gather(self.table, distinct)
-        if self.row_scale is not None:
-            scale = tf.cast(tf.gather(self.row_scale, distinct), vectors.dtype)
-            vectors *= scale[:, tf.newaxis]
-        vectors = tf.gather(vectors, place)
+        vectors = tf.gather(self._distinct(distinct), place)
         return tf.reshape(vectors, tf.concat([tf.shape(rows), [self.dim]], axis=0))
+
+    def _distinct(self, rows: tf.Tensor) -> tf.Tensor:
+        vectors = tf.gather(self.table, rows)
+        if self.row_scale is None:
+            return vectors
+        scale = tf.cast(tf.gather(self.row_scale, rows), vectors.dtype)
+        return vectors * scale[:, tf.newaxis]
 
     def get_config(self) -> dict:
         return {

@@ -19,7 +19,7 @@ class FMSettings(BaseModel):
         description="Penalty on the squared V and w of the fields in a batch.",
     )
     shrinkage: float = Field(
-        default=100.0,
+        default=30.0,
         ge=0,
         description="An id that n training rows hold has its V and w multiplied by "
         "n / (n + shrinkage), so that rare ids do not outweigh what is known better; 0 "
