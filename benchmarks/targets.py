@@ -135,6 +135,10 @@ TARGETS: dict[str, dict[str, Target]] = {
             for name in ("ips", "snips", "dr", "sndr", "mrdr")
         },
     },
+    "ranker_cost": {
+        "growth_hpmn": Target(at_most=1.2),
+        "growth_dien": Target(above=1),
+    },
     "retrieval_peers": {
         "recall@10_tandem_1m_in_log_order": Target(at_least=0.26),
         "recall@100_tandem_1m_in_log_order": Target(at_least=0.65),
@@ -152,6 +156,10 @@ TARGETS: dict[str, dict[str, Target]] = {
     "serving_overhead": {
         "throughput_share_of_in_process_b16": Target(at_least=0.7),
         "gain_of_batching": Target(above=1),
+    },
+    "sequence_models": {
+        "auc_hpmn_minus_best_other": Target(above=0),
+        "logloss_hpmn_minus_best_other": Target(below=0),
     },
     "two_tower_throughput": {
         "ratio_to_tfrs": Target(above=1),
