@@ -231,7 +231,8 @@ class _Problem:
         halvings, size = tf.while_loop(
             is_too_long, lambda n, size: (n + 1, 0.5 * size), [tf.constant(0), one]
         )
-        return theta + tf.where(halvings < _MOST_HALVINGS, size, 0.0) * step
+        moved = theta + tf.where(halvings < _MOST_HALVINGS, size, 0.0) * step
+        return tf.ensure_shape(moved, theta.shape)
 
 
 def _conjugate_gradients(

@@ -31,7 +31,7 @@ def ridge(design, rewards, asked):
 
 
 def check_disjoint(make):
-    arms, x, z, rewards = events()
+    arms, x, _, rewards = events()
     model = make(ARMS, D, 0.7)
     for arm, row, reward in zip(arms, x, rewards, strict=True):
         model.update(arm, row, reward)
