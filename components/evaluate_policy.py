@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from components.gate import Check, GateResult
-from components.policy_gate import LOGGED, judge_policy
+from components.policy_gate import CANDIDATE, LAST_RELEASE, LOGGED, judge_policy
 from components.policy_gate_settings import Fallback, PolicyGateSettings
 from components.policy_log import ShownRows
 from components.release_policy import PolicyOnLog, ReleasePolicy
@@ -244,14 +244,13 @@ def judged_policies(
         log = {"rows": 0, "rows_without_propensity": rows.num_without}
         return {"log": log}, judge_policy({}, None, settings)
     slates, options = SlateModel(settings.places.value), settings.evaluation
-    asked = {
-        name: of_release(
-            rows, policy.on_log(rows, slates, settings.num_draws, options.seed)
-        )
+    on_log = {
+        name: policy.on_log(rows, slates, settings.num_draws, options.seed)
         for name, policy in policies.items()
     }
+    targets = {name: of_release(rows, policy) for name, policy in on_log.items()}
     try:
-        found = evaluate_policies(rows, asked, neutral, settings)
+        found = evaluate_policies(rows, targets, neutral, settings)
     except SlateError as error:
         check = Check(
             "places of the log's slates",
@@ -263,7 +262,10 @@ def judged_policies(
         return {"log": log}, GateResult("policy", (check,))
     earned = metric_rewards(rows.labels, rows.rewards, neutral, settings.mute_cost)
     logged, _ = logged_value(log_of(rows, earned[settings.metric]), options)
-    result = judge_policy(found[settings.metric], logged, settings)
+    is_same = LAST_RELEASE in on_log and np.array_equal(
+        on_log[CANDIDATE].propensities, on_log[LAST_RELEASE].propensities
+    )
+    result = judge_policy(found[settings.metric], logged, settings, is_same)
     return figures_of(rows, found, neutral, settings), result
 
 

@@ -14,6 +14,7 @@ def judge_policy(
     evaluations: dict[str, Evaluation],
     logged: Estimate | None,
     settings: PolicyGateSettings,
+    is_same: bool = False,
 ) -> GateResult:
     """Decides whether the candidate may replace the incumbent.
 
@@ -22,6 +23,8 @@ def judge_policy(
             there is one; empty where the log has no propensities.
         logged: what the log earned; None without a row that has a propensity.
         settings: the gate's.
+        is_same: whether the candidate does in every row what the last release does: a run
+            that is repeated, or whose changes do not reach what is shown.
     """
     if logged is None or CANDIDATE not in evaluations:
         allowed = settings.without_propensities is Fallback.ALLOW
@@ -32,6 +35,9 @@ def judge_policy(
             "some, or `gates.policy.without_propensities: allow`",
         )
         return GateResult("policy", (check,))
+    if is_same:
+        seen = "the chances of the last release, in every row"
+        return GateResult("policy", (Check("what is shown", True, seen, "any"),))
     weak = [
         Check(
             f"{finding.name} of {name.replace('_', ' ')}",

@@ -4,6 +4,7 @@ import enum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from components.ingestion.settings import DataSettings
 from models.bandit.off_policy_settings import OffPolicySettings
 
 METRICS = ("score", "ctr", "xctr", "reward")
@@ -79,3 +80,11 @@ class PolicyGateSettings(BaseModel):
         default=OffPolicySettings(),
         description="Intervals, parameters, and when a log is too weak.",
     )
+
+
+def neutral_label(settings: DataSettings) -> float:
+    """Returns the label of a showing without an answer; 0 where a log has no showings."""
+    answered = {kind.answers for kind in settings.event_types.values() if kind.answers}
+    labels = [settings.event_types[name].label for name in sorted(answered)]
+    known = [label for label in labels if label is not None]
+    return known[0] if known else 0.0

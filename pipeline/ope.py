@@ -15,8 +15,7 @@ from components.evaluate_policy import (
     of_release,
 )
 from components.ingestion.errors import IngestionError
-from components.ingestion.settings import DataSettings
-from components.policy_gate_settings import PolicyGateSettings
+from components.policy_gate_settings import PolicyGateSettings, neutral_label
 from components.policy_log import ShownRows, read_shown
 from components.release_policy import NoPolicyError, ReleasePolicy
 from models.bandit.off_policy import Evaluation, logged_value
@@ -47,14 +46,6 @@ class Comparison:
     figures: dict
     metric: str
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-def neutral_label(settings: DataSettings) -> float:
-    """Returns the label of a showing without an answer; 0 where a log has no showings."""
-    answered = {kind.answers for kind in settings.event_types.values() if kind.answers}
-    labels = [settings.event_types[name].label for name in sorted(answered)]
-    known = [label for label in labels if label is not None]
-    return known[0] if known else 0.0
 
 
 def compare_releases(

@@ -188,12 +188,18 @@ def test_a_better_policy_passes_and_a_worse_one_does_not():
 def test_the_last_release_is_the_incumbent_where_there_is_one():
     _, result = _judge(GOOD, last=BAD)
     assert result.passed and "score against last release" in result.checks[0].name
-    _, result = _judge(GOOD, last=GOOD)  # its own estimate is not below its interval
+    near = (0.05, 0.06, 0.1, 0.79)  # its estimate is not below the candidate's interval
+    _, result = _judge(GOOD, last=near)
     assert not result.passed
-    _, result = _judge(GOOD, last=GOOD, margin=-0.2)
+    _, result = _judge(GOOD, last=near, margin=-0.2)
     assert result.passed
     _, result = _judge(GOOD, last=BAD, margin=9.0)
     assert not result.passed
+
+
+def test_a_policy_that_did_not_change_need_not_beat_itself():
+    _, result = _judge(BAD, last=BAD)
+    assert result.passed and "the chances of the last release" in result.checks[0].seen
 
 
 def test_mutes_are_to_shrink():

@@ -10,13 +10,13 @@ from click.testing import CliRunner
 
 from components.ingestion.errors import IngestionError
 from components.ingestion.settings import DataSettings
-from components.policy_gate_settings import PolicyGateSettings
+from components.policy_gate_settings import PolicyGateSettings, neutral_label
 from components.policy_log import ShownRows
 from components.release_policy import NoPolicyError, PolicyOnLog
 from pipeline import ope as ope_module
 from pipeline.cli import cli
 from pipeline.config import ConfigError, load_config
-from pipeline.ope import compare_releases, compare_tables, neutral_label
+from pipeline.ope import compare_releases, compare_tables
 from pipeline.ope_tables import read_log_table, read_policy_table
 from pipeline.run_state import LatestStage, StageRun, StageState
 from serving.release_tables import NoReleaseError
