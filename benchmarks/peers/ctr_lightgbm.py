@@ -1,7 +1,7 @@
 """LightGBM, stopped when validation gets no better.
 
 Categories are told to it as such, those with many values too, and smoothed ten times as much
-as by default, which is better on both logs; a list becomes a column a value.
+as by default, which is better on trivago; a list becomes a column a value.
 
 Run as `python -m benchmarks.peers.ctr_lightgbm TABLE OUTCOME [--quick]`.
 """
