@@ -71,8 +71,8 @@ class Scale:
 
 FULL = Scale(
     tuple(model.value for model in Model if model.value not in _ONE_PASS),
-    (16_000, 2_000, 10_000),
-    2,
+    (32_000, 2_000, 10_000),
+    3,
     20,
     1_000,
     (1, 2, 4, 8, 16, 32, 64),
