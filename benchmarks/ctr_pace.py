@@ -15,20 +15,21 @@ from pathlib import Path
 
 BATCH_SIZE = 1024
 STEPS = 50  # of one turn
+_MARK = "cpu_s: "
 
 
 def keep_pace(train: Callable[[], object]) -> None:
     """What a contestant's process does: trains at each line read, after once to warm up.
 
-    Writes to the standard output the seconds of CPU of each time, a line each; the first
-    line, once it is ready, is empty.
+    Writes to the standard output a line that begins with `_MARK` each time: the first once
+    it is ready, then the seconds of CPU. Libraries may write what they like in between.
     """
     train()
-    print(flush=True)
+    print(f"\n{_MARK}0", flush=True)
     for _ in sys.stdin:
         begin = time.process_time()
         train()
-        print(time.process_time() - begin, flush=True)
+        print(f"\n{_MARK}{time.process_time() - begin}", flush=True)
 
 
 def costs(
@@ -63,13 +64,12 @@ def costs(
             for name, command in commands.items()
         }
 
-        def answer(name: str) -> str:
-            out = processes[name].stdout
-            line = out.readline() if out else ""
-            if not line:
-                errors.seek(0)
-                raise RuntimeError(f"`{name}` ended early:\n{errors.read()[-2000:]}")
-            return line
+        def answer(name: str) -> float:
+            for line in processes[name].stdout or ():
+                if line.startswith(_MARK):
+                    return float(line.removeprefix(_MARK))
+            errors.seek(0)
+            raise RuntimeError(f"`{name}` ended early:\n{errors.read()[-2000:]}")
 
         try:
             for name in processes:
@@ -79,7 +79,7 @@ def costs(
                     if process.stdin:
                         process.stdin.write("\n")
                         process.stdin.flush()
-                    seconds[name].append(float(answer(name)))
+                    seconds[name].append(answer(name))
         finally:
             for process in processes.values():
                 process.communicate()
