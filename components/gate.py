@@ -24,10 +24,15 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class GateResult:
-    """The answer of one gate; without checks nothing was shown, and it refuses."""
+    """The answer of one gate; without checks nothing was shown, and it refuses.
+
+    `note` is a sentence that belongs to the reason whatever the answer is: that a gate
+    passed because it could not judge is not the same as that it passed.
+    """
 
     gate: str
     checks: tuple[Check, ...]
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -35,16 +40,17 @@ class GateResult:
 
     @property
     def reason(self) -> str:
-        """Returns one sentence: the first failing check, or that all passed."""
+        """Returns one sentence: the first failing check, or that all passed; the note."""
         failed = [check for check in self.checks if not check.passed]
         if not self.checks:
-            return f"{self.gate} refused: it had nothing to check."
-        if not failed:
-            return (
-                f"{self.gate} passed: {len(self.checks)} of {len(self.checks)} checks."
-            )
-        more = f" {len(failed) - 1} more failed." if len(failed) > 1 else ""
-        return f"{self.gate} refused: {failed[0].sentence}{more}"
+            text = f"{self.gate} refused: it had nothing to check."
+        elif failed:
+            more = f" {len(failed) - 1} more failed." if len(failed) > 1 else ""
+            text = f"{self.gate} refused: {failed[0].sentence}{more}"
+        else:
+            count = len(self.checks)
+            text = f"{self.gate} passed: {count} of {count} checks."
+        return f"{text} {self.note}".rstrip()
 
     def to_json(self) -> str:
         """Returns the content of `gate.json`."""
@@ -54,6 +60,8 @@ class GateResult:
             "reason": self.reason,
             "checks": [dataclasses.asdict(check) for check in self.checks],
         }
+        if self.note:
+            record["note"] = self.note
         return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -66,7 +74,7 @@ class GateResult:
         try:
             record = json.loads(text)
             checks = tuple(Check(**check) for check in record["checks"])
-            result = cls(record["gate"], checks)
+            result = cls(record["gate"], checks, record.get("note", ""))
             passed = record["passed"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a gate report: {error!r}") from error

@@ -7,6 +7,11 @@ from components.policy_gate_settings import Fallback, PolicyGateSettings
 from models.bandit.off_policy import Estimate, Evaluation
 from models.bandit.off_policy_diagnostics import Level
 
+_CANNOT_JUDGE = (
+    "It cannot judge: the log has no propensities, and `gates.policy.without_propensities` "
+    "allows that."
+)
+_WEAK = "It cannot judge: the log is too weak, and `gates.policy.with_weak_log` allows that."
 CANDIDATE, LAST_RELEASE, LOGGED = "candidate", "last_release", "logged"
 
 
@@ -34,7 +39,7 @@ def judge_policy(
             "none, so the policy cannot be judged",
             "some, or `gates.policy.without_propensities: allow`",
         )
-        return GateResult("policy", (check,))
+        return GateResult("policy", (check,), _CANNOT_JUDGE if allowed else "")
     if is_same:
         seen = "the chances of the last release, in every row"
         return GateResult("policy", (Check("what is shown", True, seen, "any"),))
@@ -50,7 +55,8 @@ def judge_policy(
         if finding.level is Level.REFUSE
     ]
     if weak:
-        return GateResult("policy", tuple(weak))
+        allowed = settings.with_weak_log is Fallback.ALLOW
+        return GateResult("policy", tuple(weak), _WEAK if allowed else "")
     candidate = evaluations[CANDIDATE].estimates[settings.estimator]
     incumbent, who = logged, LOGGED
     if LAST_RELEASE in evaluations:

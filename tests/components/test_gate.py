@@ -36,6 +36,13 @@ def test_pass_checker_rejects(wrong):
         check_passed(wrong)
 
 
+def test_note_belongs_to_the_reason_and_is_kept():
+    result = GateResult("policy", (GOOD,), "It could not judge.")
+    assert result.reason == "policy passed: 1 of 1 checks. It could not judge."
+    assert GateResult.from_json(result.to_json()) == result
+    assert GateResult("policy", (BAD,), "So.").reason.endswith(" So.")
+
+
 def test_reason_names_the_first_failing_check():
     assert GateResult("data", (GOOD, BAD)).reason == (
         "data refused: item_title: seen 50.00% present, expected at least 95.00%."
