@@ -100,7 +100,11 @@ def figures(
         note(f"coverage_{rule}", coverages[best[rule]])
     costs = {rule: late[f"{rule}_{DELAY}"] - late[f"{rule}_1"] for rule in DELAYED}
     for rule, cost in costs.items():
+        for hours in (1, DELAY):
+            note(f"regret_{rule}_after_{hours}_h", late[f"{rule}_{hours}"])
         note(f"delay_cost_{rule}", cost)
+    worse = late[f"lin_ucb_{DELAY}"] - late[f"thompson_{DELAY}"]
+    note(f"lin_ucb_minus_thompson_after_{DELAY}_h", worse)
     note("delay_cost_lin_ucb_minus_thompson", costs["lin_ucb"] - costs["thompson"])
     totals = {name: table.mean(axis=1) for name, table in earned.items()}
     linear = max(

@@ -21,7 +21,15 @@ from schemas.features import Feature, FeatureCatalog, FeatureKind
 
 DIMENSIONS, BASE = 3, -1.5
 TOLD = 0.5  # share of a hidden vector's variance that group or category tells
-SETTINGS = BayesianFMSettings(embedding_dim=4, history_items=0)
+# A prior as wide as the hidden vectors ask for, and no history, which nobody has.
+SETTINGS = BayesianFMSettings(
+    embedding_dim=4,
+    weight_deviation=1.0,
+    vector_deviation=0.3,
+    initial_deviation=0.1,
+    history_items=0,
+    newton_steps=2,
+)
 THOMPSON = PolicySettings(name=PolicyName.THOMPSON, alpha=0.5)
 _BUCKETS = 1
 

@@ -113,6 +113,7 @@ TARGETS: dict[str, dict[str, Target]] = {
         "epsilon_greedy_minus_lin_ucb": Target(above=0),
         "random_minus_epsilon_greedy": Target(above=0),
         "coverage_thompson": Target(near=0.95),
+        "lin_ucb_minus_thompson_after_10_h": Target(above=0),
         "delay_cost_lin_ucb_minus_thompson": Target(above=0),
         "bfm_over_linucb": Target(above=1),
     },

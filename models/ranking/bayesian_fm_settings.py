@@ -10,19 +10,19 @@ class BayesianFMSettings(BaseModel):
 
     embedding_dim: int = Field(default=8, ge=1, description="Length K of a value's v.")
     weight_deviation: float = Field(
-        default=1.0,
+        default=0.5,
         gt=0,
         description="Standard deviation of a weight w before any row, in units of the "
         "logit.",
     )
     vector_deviation: float = Field(
-        default=0.3,
+        default=0.1,
         gt=0,
         description="Standard deviation of a number of v before any row. Two fields "
         "then move the logit by about sqrt(K) times its square.",
     )
     initial_deviation: float = Field(
-        default=0.1,
+        default=0.05,
         gt=0,
         description="Spread of the prior means of v: at 0 all pairs would stay at 0.",
     )
@@ -40,7 +40,7 @@ class BayesianFMSettings(BaseModel):
         "holds it comes: below 1 for tastes that change.",
     )
     newton_steps: int = Field(
-        default=2, ge=1, description="Steps towards a batch's posterior means."
+        default=1, ge=1, description="Steps towards a batch's posterior means."
     )
     solver_steps: int = Field(
         default=10, ge=1, description="Passes over a batch for a step, at most."

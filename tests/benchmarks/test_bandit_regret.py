@@ -133,6 +133,8 @@ def check_figures(figures):
         "epsilon_greedy_minus_lin_ucb": 0.15,
         "random_minus_epsilon_greedy": 0.45,
         "coverage_thompson": 0.95,
+        "regret_thompson_after_10_h": 0.2,
+        "lin_ucb_minus_thompson_after_10_h": 0.2,
         "delay_cost_thompson": 0.1,
         "delay_cost_lin_ucb": 0.25,
         "delay_cost_lin_ucb_minus_thompson": 0.15,

@@ -18,7 +18,11 @@ from tests.models.ranker_contract import (
 )
 
 SETTINGS = BayesianFMSettings(
-    embedding_dim=4, vector_deviation=1.0, initial_deviation=0.3
+    embedding_dim=4,
+    weight_deviation=1.0,
+    vector_deviation=1.0,
+    initial_deviation=0.3,
+    newton_steps=2,
 )
 
 
