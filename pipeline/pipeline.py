@@ -22,11 +22,13 @@ from components.export_recommender_component import ExportRecommender
 from components.feature_statistics import statistics_options
 from components.gate_file import BLESSED
 from components.ingest_events_component import IngestEvents
+from components.policy_gate_settings import neutral_label
 from components.push_release_component import PushRelease
 from components.validate_examples_component import ValidateExamples
 from components.validate_serving_component import ValidateServing
 from models.ranking.settings import Target
 from pipeline.config import TandemConfig
+from pipeline.evaluate_policy_component import EvaluatePolicy
 from pipeline.last_release import BaseReleaseStrategy
 from pipeline.ranking_eval import ranking_eval_config
 from schemas.features import LABEL, REWARD
@@ -221,6 +223,14 @@ def _model_stages(
         settings_json=config.gates.export.model_dump_json(),
     )
     with tfx.dsl.Cond(is_blessed(export)):
+        policy_gate = EvaluatePolicy(
+            impressions=ingest.outputs["impressions"],
+            bundle=export.outputs["bundle"],
+            settings_json=config.gates.policy.model_dump_json(),
+            neutral_label=neutral_label(config.data),
+            serving_root=surroundings.serving_root,
+            last_release=last_release.outputs["release"],
+        )
         serving_gate = ValidateServing(
             bundle=export.outputs["bundle"],
             catalog=candidates,
@@ -232,6 +242,7 @@ def _model_stages(
             tfx.dsl.Cond(is_blessed(serving_gate)),
             tfx.dsl.Cond(is_blessed(retrieval_gate)),
             tfx.dsl.Cond(is_blessed(ranking_gate)),
+            tfx.dsl.Cond(is_blessed(policy_gate)),
         ):
             push = PushRelease(
                 bundle=export.outputs["bundle"],
@@ -244,7 +255,8 @@ def _model_stages(
                 span=surroundings.span,
                 settings_json=config.push.model_dump_json(),
             )
-    return [*to_retrieval_gate, *to_ranking_gate, export, serving_gate, push]
+    gates_of_bundle = [policy_gate, serving_gate]
+    return [*to_retrieval_gate, *to_ranking_gate, export, *gates_of_bundle, push]
 
 
 def _ranking_stages(

@@ -17,6 +17,7 @@ _GATES = {
     "EvaluateRetrieval": "report",
     "EvaluateRanking": "report",
     "ExportRecommender": "report",
+    "EvaluatePolicy": "report",
     "ValidateServing": "report",
 }
 
@@ -46,7 +47,7 @@ def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
 
     Returns:
         {"ingest", "distances", "training", "candidates", "retrieval", "index", "ranking",
-        "serving", "gates", "release"}.
+        "serving", "policy", "gates", "release"}.
     """
     figures: dict = {}
     if "IngestEvents" in stages:
@@ -72,6 +73,8 @@ def collect_figures(stages: dict[str, StageRun], ranker: str) -> dict:
         export = _metrics(stages["ExportRecommender"])
         figures["index"] = {"recall@100": export["recall@100"]}
         figures["serving"] = export
+    if "EvaluatePolicy" in stages:
+        figures["policy"] = _metrics(stages["EvaluatePolicy"])
     figures["gates"] = {
         gate.gate: {
             "passed": gate.passed,

@@ -132,11 +132,15 @@ def test_second_run_reuses_results_and_compares_with_the_release(root, first, se
     done = {name for name, state in stages.items() if state == "done"}
     # The gates have a release to compare with; the push finds it in place.
     assert done == {
+        "EvaluatePolicy",
         "EvaluateRetrieval",
         "EvaluateRanking",
         "LastRelease",
         "PushRelease",
     }
+    for run in (first, second):  # ratings have no propensities
+        assert run["policy"]["log"]["rows"] == 0
+        assert "It cannot judge" in run["gates"]["policy"]["reason"]
     for part, model in (("retrieval", "two_tower"), ("ranking", "deepfm")):
         assert "last_release" in second[part]
         metric = {"retrieval": "recall@100", "ranking": "auc"}[part]

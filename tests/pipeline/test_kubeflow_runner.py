@@ -12,6 +12,7 @@ pytestmark = pytest.mark.component  # importing TFX and kfp takes seconds
 
 STAGES = {
     "BuildIndex",
+    "EvaluatePolicy",
     "EvaluateRanking",
     "EvaluateRetrieval",
     "Evaluator",
@@ -74,6 +75,7 @@ def test_push_waits_for_every_gate(tasks):
         "EvaluateRetrieval",
         "EvaluateRanking",
         "ExportRecommender",
+        "EvaluatePolicy",
         "ValidateServing",
     )
     condition = tasks["PushRelease"].trigger_policy.condition

@@ -48,6 +48,7 @@ READS = {
         "Trainer.ranking",
         "BuildIndex",
     },
+    "EvaluatePolicy": {"ExportRecommender", "IngestEvents", "LastRelease"},
     "ValidateServing": {"ExportRecommender", "SelectCandidates"},
     "PushRelease": {
         "ExportRecommender",
@@ -70,8 +71,10 @@ BEHIND_DATA = (
 GATES = {
     **{stage: set() for stage in READS},
     **{stage: {DATA_GATE} for stage in BEHIND_DATA},
+    "EvaluatePolicy": {DATA_GATE, "ExportRecommender"},
     "ValidateServing": {DATA_GATE, "ExportRecommender"},
-    "PushRelease": MODEL_GATES | {"ExportRecommender", "ValidateServing"},
+    "PushRelease": MODEL_GATES
+    | {"ExportRecommender", "EvaluatePolicy", "ValidateServing"},
 }
 
 
