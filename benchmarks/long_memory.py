@@ -58,7 +58,8 @@ class Scale:
 
 FULL = Scale(
     (1, 50, 500),
-    tuple(model.value for model in Model),
+    # All that learn by gradients of a loss.
+    tuple(model.value for model in Model if model is not Model.BAYESIAN_FM),
     2_000,
     12_000,
     (1, 2, 4, 8, 16, 32, 64),
