@@ -28,8 +28,8 @@ from components.validate_examples_component import ValidateExamples
 from components.validate_serving_component import ValidateServing
 from models.ranking.settings import Target
 from pipeline.config import TandemConfig
-from pipeline.evaluate_policy_component import EvaluatePolicy
 from pipeline.last_release import BaseReleaseStrategy
+from pipeline.policy_gate_stage import EvaluatePolicy
 from pipeline.ranking_eval import ranking_eval_config
 from schemas.features import LABEL, REWARD
 
