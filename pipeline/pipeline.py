@@ -49,6 +49,8 @@ class Surroundings:
         newest_release: what the serving root holds; changes when a push is due again.
         metadata_connection_config: of ML Metadata; None leaves it to the orchestrator.
         last_release_strategy: which release the gates compare with.
+        incumbent: version of the release that serves, where that is not the newest that
+            a run pushed; 0 where it is.
         checkpoints: folder that a killed training is resumed from by the next run; ""
             where no folder outlives a stage.
         span: the span to test on, "" where the log is split by shares.
@@ -64,6 +66,7 @@ class Surroundings:
     newest_release: str = ""
     metadata_connection_config: Any = None
     last_release_strategy: type = tfx.dsl.experimental.LatestArtifactStrategy
+    incumbent: int = 0
     checkpoints: str = ""
     span: str = ""
     continues: bool = False
@@ -75,11 +78,15 @@ def create_pipeline(
     """Builds the pipeline; all it depends on is in its arguments."""
     last_release = tfx.dsl.Resolver(
         strategy_class=surroundings.last_release_strategy,
+        # Only a strategy of ours takes it.
+        config={"incumbent": surroundings.incumbent}
+        if surroundings.incumbent
+        else None,
         release=tfx.dsl.Channel(type=Release),
     ).with_id("LastRelease")
     base_release = tfx.dsl.Resolver(
         strategy_class=BaseReleaseStrategy,
-        config={"span": surroundings.span},
+        config={"span": surroundings.span, "incumbent": surroundings.incumbent},
         release=tfx.dsl.Channel(type=Release),
     ).with_id("BaseRelease")
     data = {stage.id: stage for stage in _data_stages(config, surroundings)}
