@@ -196,7 +196,12 @@ def run(command: list[str]) -> None:
     """
     environment = {**os.environ, **THREADS}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.DEVNULL,  # what libraries say there would spoil `--json`
+        stderr=subprocess.PIPE,
     )
     say(done.stderr[-_KEPT_CHARACTERS:])
     if done.returncode:
