@@ -119,7 +119,7 @@ def rows(inputs: dict, some: slice) -> dict:
 def paced(table: CtrTable) -> None:
     """Trains as many steps as `ctr_pace` wants, each time it asks."""
     table = table.known()
-    model, inputs = made(table, {"l2": 1e-5, "history": False})
+    model, inputs = made(table, {"l2": 1e-5, "history": True})  # as Tandem reads it
     some = slice(0, STEPS * BATCH_SIZE)
     features, labels = rows(inputs, some), table.labels[some]
     keep_pace(
