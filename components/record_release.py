@@ -112,19 +112,26 @@ def record_release(
         )
         cases[MEMORY_MODEL] = memory.cases
         figures["memory_agreement"] = memory.agreement
-    for name, recorded in cases.items():
-        warmup = [_warmup_request(case) for case in recorded[:_NUM_WARMUP]]
-        if name in _RECOMMENDERS:
-            # `serving_default` draws a seed of its own, so it cannot be replayed, but
-            # its first call must not be a cold one.
-            query = RecordedCase(name, "serving_default", requests[0].inputs, {})
-            warmup.append(_warmup_request(query))
-        write_warmup(bundle_dir / name, warmup)
+    _warm_up(bundle_dir, cases, requests[0])
     everything = [case for recorded in cases.values() for case in recorded]
     write_expected(bundle_dir / EXPECTED_FILE, everything)
     for model in loaded.values():
         model.close()
     return RecordedRelease(everything, figures)
+
+
+def _warm_up(
+    bundle_dir: Path, cases: dict[str, list[RecordedCase]], request: UserRequest
+) -> None:
+    """Makes recorded requests the models' warm-up."""
+    for name, recorded in cases.items():
+        warmup = [_warmup_request(case) for case in recorded[:_NUM_WARMUP]]
+        if name in _RECOMMENDERS:
+            # `serving_default` draws a seed of its own, so it cannot be replayed, but
+            # its first call must not be a cold one.
+            query = RecordedCase(name, "serving_default", request.inputs, {})
+            warmup.append(_warmup_request(query))
+        write_warmup(bundle_dir / name, warmup)
 
 
 def equals_slate(answer: dict[str, np.ndarray], slate: Slate) -> bool:

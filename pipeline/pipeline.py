@@ -15,6 +15,7 @@ from components.build_index_component import BuildIndex
 from components.candidate_selection_component import SelectCandidates
 from components.compare_statistics_component import CompareStatistics
 from components.continue_release_component import ContinueRelease
+from components.evaluate_policy_component import EvaluatePolicy
 from components.evaluate_ranking_component import EvaluateRanking
 from components.evaluate_retrieval_component import EvaluateRetrieval
 from components.export_recommender import ExportSettings
@@ -29,7 +30,6 @@ from components.validate_serving_component import ValidateServing
 from models.ranking.settings import Target
 from pipeline.config import TandemConfig
 from pipeline.last_release import BaseReleaseStrategy
-from pipeline.policy_gate_stage import EvaluatePolicy
 from pipeline.ranking_eval import ranking_eval_config
 from schemas.features import LABEL, REWARD
 
