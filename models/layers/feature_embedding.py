@@ -87,30 +87,7 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             for position, field in enumerate(self.fields)
             if field.kind is FeatureKind.NUMERIC
         ]
-        if num_rows:
-            self.table = self.add_weight(
-                name="table", shape=(num_rows, dim), initializer=_copy(self.initializer)
-            )
-        self.row_scale = None
-        if num_rows and shrinkage:
-            self.row_scale = self.add_weight(
-                name="row_scale",
-                shape=(num_rows,),
-                initializer="ones",
-                trainable=False,
-            )
-        if self._numeric:
-            self.numeric_vectors = self.add_weight(
-                name="numeric_vectors",
-                shape=(len(self._numeric), dim),
-                initializer=_copy(self.initializer),
-            )
-            if self.knots:
-                self.numeric_bends = self.add_weight(
-                    name="numeric_bends",
-                    shape=(len(self._numeric), len(self.knots), dim),
-                    initializer="zeros",
-                )
+        self._add_tables(num_rows)
         self._vectors = [
             position
             for position, field in enumerate(self.fields)
@@ -124,6 +101,34 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             )
             for position in self._vectors
         ]
+
+    def _add_tables(self, num_rows: int) -> None:
+        """Adds what ids and numbers are looked up in."""
+        shape = (num_rows, self.dim)
+        if num_rows:
+            self.table = self.add_weight(
+                name="table", shape=shape, initializer=_copy(self.initializer)
+            )
+        self.row_scale = None
+        if num_rows and self.shrinkage:
+            self.row_scale = self.add_weight(
+                name="row_scale",
+                shape=(num_rows,),
+                initializer="ones",
+                trainable=False,
+            )
+        if self._numeric:
+            self.numeric_vectors = self.add_weight(
+                name="numeric_vectors",
+                shape=(len(self._numeric), self.dim),
+                initializer=_copy(self.initializer),
+            )
+            if self.knots:
+                self.numeric_bends = self.add_weight(
+                    name="numeric_bends",
+                    shape=(len(self._numeric), len(self.knots), self.dim),
+                    initializer="zeros",
+                )
 
     def _place_tables(self) -> tuple[list[int], int]:
         first_row, num_rows = [], 0
