@@ -49,6 +49,7 @@ class PolicyGateSettings(BaseModel):
     )
     margin: float = Field(
         default=0.0,
+        ge=-1,
         description="How far the low end of the new policy's interval must lie above the "
         "incumbent's estimate, as a share of it. Below 0 it may be that much worse. The "
         "incumbent is the last release, and before the first one what the log earned.",

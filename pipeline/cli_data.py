@@ -1,4 +1,4 @@
-"""`tandem data`: public data sets, and the dead letters of a service's own."""
+"""`tandem data`: public data sets, what a server took in, and dead letters."""
 
 import json
 import shlex
@@ -23,7 +23,7 @@ table_option = click.option(
 
 @click.group()
 def data() -> None:
-    """Fetch public data sets; mend and replay dead letters."""
+    """Fetch public data sets; write out what a server took in; mend dead letters."""
 
 
 @data.command("fetch")
@@ -45,6 +45,45 @@ def data_fetch(name: str, root: Path, as_json: bool) -> None:
         click.echo(json.dumps({"name": name, "paths": paths, "counts": fetched.counts}))
     else:
         click.echo(f"Next: tandem run --config {name} --root {root}")
+
+
+@data.command("export-events")
+@root_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the files; default: <root>/events/log.",
+)
+@json_option
+def export_events(root: Path, output: Path | None, as_json: bool) -> None:
+    """Write what `tandem serve` showed and took in as files for ingestion.
+
+    Each event is written once, whatever was written before; run it before `tandem run`.
+    """
+    from pipeline.layout import Layout
+    from serving.event_store import EventStore
+
+    layout = Layout(root)
+    if not layout.event_store.exists():
+        raise click.UsageError(
+            f"`{layout.event_store}` is not there: nothing was taken in yet. `tandem "
+            f"serve --root {root}` takes in events at its HTTP API."
+        )
+    folder = output or layout.events / "log"
+    store = EventStore(layout.event_store)
+    try:
+        files = store.write_segments(folder)
+    finally:
+        store.close()
+    if as_json:
+        click.echo(json.dumps({"files": [str(file) for file in files]}))
+        return
+    for file in files:
+        click.echo(f"Wrote {file}")
+    click.echo(
+        f"{len(files)} new file(s). Read them by `data.events.path: "
+        f"{folder}/events-*.jsonl` in the config."
+    )
 
 
 @data.command("dead-letters")

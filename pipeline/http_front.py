@@ -24,7 +24,7 @@ def http_front(root: Path, port: int) -> HttpFront | None:
     from serving.profiles import SqliteProfiles
     from serving.recommend_service import RecommendService, ServiceSettings
 
-    events = EventStore(layout.events / "events.db")
+    events = EventStore(layout.event_store)
     profiles = SqliteProfiles(layout.events / "profiles.db")
     settings = ServiceSettings(
         event_types={

@@ -63,6 +63,11 @@ class Layout:
         return self.root / "events"
 
     @property
+    def event_store(self) -> Path:
+        """The database of those events."""
+        return self.events / "events.db"
+
+    @property
     def data_report(self) -> Path:
         """The data gate's page of the latest run, for a browser."""
         return self.root / "report" / "data.html"

@@ -26,7 +26,7 @@ class OffPolicySettings(BaseModel):
     num_folds: int = Field(
         default=3, ge=2, description="Parts of users that reward models are crossed by."
     )
-    seed: int = Field(default=0, description="Of draws and folds.")
+    seed: int = Field(default=0, ge=0, description="Of draws and folds.")
     choice: Choice = Field(
         default=Choice.SLOPE,
         description="How parameters of estimators are chosen: `slope`, or `mse` by Su et "

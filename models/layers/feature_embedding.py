@@ -241,14 +241,16 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         Only those are read, and no vector is laid down for each of them: lists are
         mostly padding, or long.
         """
-        flat = tf.reshape(ids, [-1, tf.shape(ids)[-1]])
+        shape = tf.shape(ids)
+        # Said and not inferred: there may be no row, or no place in any list.
+        flat = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])
         present = tf.where(flat != 0)
         rows = tf.gather_nd(flat, present)
         distinct, place = tf.unique(rows + self._first_row[position])
         mean = tf.sparse.segment_mean(
             self._distinct(distinct), place, present[:, 0], tf.shape(flat)[0]
         )
-        return tf.reshape(mean, tf.concat([tf.shape(ids)[:-1], [self.dim]], axis=0))
+        return tf.reshape(mean, tf.concat([shape[:-1], [self.dim]], axis=0))
 
     def _of_number(self, position: int, values: tf.Tensor) -> tf.Tensor:
         place = self._numeric.index(position)

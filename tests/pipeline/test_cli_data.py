@@ -1,6 +1,7 @@
 """`tandem data`: what a person mends dead letters with."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +11,7 @@ from pipeline.cli import cli
 from pipeline.config import ConfigError, load_config
 from pipeline.layout import Layout
 from pipeline.local_runner import with_absolute_paths
+from serving.event_store import EventStore
 from tests.pipeline.ingested_root import (
     EVENT_TYPES,
     effective,
@@ -234,3 +236,21 @@ def test_replayed_path_on_another_file_system_stays(root):
 @pytest.mark.parametrize("command", ["fetch", "dead-letters", "replay-dead-letters"])
 def test_every_command_explains_itself(command):
     assert "Usage" in data(command, "--help")
+
+
+def test_events_are_exported_once(tmp_path):
+    data("export-events", "--root", tmp_path, code=2)  # nothing was taken in yet
+    store = EventStore(Layout(tmp_path).event_store)
+    store.append([json.loads(event("a")), json.loads(event("b"))])
+    (file,) = json.loads(data("export-events", "--root", tmp_path, "--json"))["files"]
+    assert Path(file).parent == tmp_path / "events" / "log"
+    assert [json.loads(x) for x in Path(file).read_text().splitlines()] == [
+        json.loads(event("a")),
+        json.loads(event("b")),
+    ]
+    assert "0 new file(s)" in data("export-events", "--root", tmp_path)
+    store.append([json.loads(event("c"))])
+    other = tmp_path / "elsewhere"
+    data("export-events", "--root", tmp_path, "--output", other)
+    assert len(list(other.glob("*.jsonl"))) == 1
+    store.close()

@@ -215,7 +215,7 @@ def test_release_that_is_replaced_meanwhile_is_refused(root, monkeypatch):
 
     monkeypatch.setattr(pipeline_module, "refresh_bundle", push_another)
     monkeypatch.setattr(pipeline_module, "validate_serving", lambda *_: PASSED)
-    with pytest.raises(PushError, match="but the newest is"):
+    with pytest.raises(PushError, match="was the newest, but"):
         refresh(root, RefreshOptions())
     assert len(list_releases(serving)) == 2
 

@@ -139,7 +139,7 @@ def check_training(make_optimizer):
     model(rows)
     optimizer = make_optimizer(model)
     optimizer.build(model.trainable_variables)
-    deep = model.dnn.out.kernel
+    deep = model.head.out.kernel
     expected, seen = deep.numpy(), np.full(deep.shape, 0.1)
     of_bias = []
     for _ in range(2):
