@@ -8,7 +8,8 @@ published comparisons do; see `benchmarks.log_order`. BPR and SASRec try their w
 the first race; the others take what was best there for learning, and try the rest: how long
 to learn, and how to read a history. A contender's outcome is kept in a
 folder under the temporary one, so a run that was ended goes on where it was; what was made
-of other sources is not used again. `--quick` has the smaller log as it is, small grids and
+of other sources is not used again. `--kept` runs nobody: it reports the outcomes that are
+kept, and which are missing. `--quick` has the smaller log as it is, small grids and
 no SASRec, which takes too long.
 """
 
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.command_line import finish, parsed_arguments, say
+from benchmarks.command_line import finish, parser_of, say
 from benchmarks.log_order import fetched_in_log_order
 from benchmarks.plot import Plot
 from benchmarks.result import Result, versions_of
@@ -94,6 +95,10 @@ class Bench:
         seed: of the sampled events.
         is_quick: whether less is to do.
         learning: what costly peers learn with, by name, where another race has told.
+        is_kept_only: whether contenders without a kept outcome are left out.
+
+    Attributes:
+        missing: the contenders that were left out.
     """
 
     def __init__(
@@ -103,6 +108,7 @@ class Bench:
         seed: int,
         is_quick: bool,
         learning: Mapping[str, Setting] | None = None,
+        is_kept_only: bool = False,
     ):
         size = race.removesuffix(IN_LOG_ORDER)
         self._race = race
@@ -110,6 +116,8 @@ class Bench:
         self._folder = folder
         self._is_quick = is_quick
         self._learning = learning or {}
+        self._is_kept_only = is_kept_only
+        self.missing: list[str] = []
         self._data = folder / "data"
         directory = fetch(self._dataset, self._data, say).directory
         if race != size:
@@ -124,7 +132,7 @@ class Bench:
         self.contest.save(self._contest_file)
 
     def outcomes(self) -> dict[str, Outcome]:
-        """Returns what each contender came to."""
+        """Returns what each contender came to, but for those that are `missing`."""
         found = {TANDEM: self._kept(TANDEM, _sources("**"), self._tandem)}
         common = _sources(
             *(f"benchmarks/retrieval_{part}.py" for part in _RULES),
@@ -149,14 +157,20 @@ class Bench:
                 _digest([*parts, *options]),
                 lambda file, m=module, p=pins, o=options: self._peer(m, p, file, o),
             )
-        return found
+        self.missing = [name for name, outcome in found.items() if outcome is None]
+        return {name: outcome for name, outcome in found.items() if outcome is not None}
 
-    def _kept(self, name: str, sources: str, run) -> Outcome:
-        """Returns an outcome, from its file where the same was done before."""
+    def _kept(self, name: str, sources: str, run) -> Outcome | None:
+        """Returns an outcome, from its file where the same was done before.
+
+        None where that is all that is asked for, and it was not.
+        """
         content = hashlib.sha256(self._contest_file.read_bytes()).hexdigest()
         key = _digest([name, content, sources, str(self._is_quick)])
         file = self._folder / f"{self._race}-{name}-{key}.npz"
         if not file.exists():
+            if self._is_kept_only:
+                return None
             say(f"  {name} on {self._race}")
             run(file)
         outcome = Outcome.load(file)
@@ -273,20 +287,29 @@ def plot(outcomes: dict[str, Outcome], race: str) -> Plot:
 
 def main() -> int:
     """Runs the benchmark as the command line says."""
-    arguments = parsed_arguments("retrieval_peers", __doc__)
+    parser = parser_of("retrieval_peers", __doc__)
+    parser.add_argument(
+        "--kept", action="store_true", help="report what was done, and run nobody"
+    )
+    arguments = parser.parse_args()
     begin = time.monotonic()
     folder = Path(tempfile.gettempdir()) / "tandem-bench-retrieval-peers"
     folder.mkdir(exist_ok=True)
     values, intervals, data, plots = {}, {}, {}, []
     learning: dict[str, Setting] = {}
     for race in RACES[:1] if arguments.quick else RACES:
-        bench = Bench(race, folder, arguments.seed, arguments.quick, learning)
+        bench = Bench(
+            race, folder, arguments.seed, arguments.quick, learning, arguments.kept
+        )
         outcomes = bench.outcomes()
         learning = learning or {
             name: outcomes[name].setting["learning"]
             for name in COSTLY
             if name in outcomes
         }
+        if TANDEM not in outcomes:
+            say(f"{race}: {TANDEM} has no kept outcome; the race is left out")
+            continue
         users = bench.contest.users[bench.contest.test_rows]
         for total, part in zip(
             (values, intervals), figures(outcomes, users, race), strict=True
@@ -298,6 +321,7 @@ def main() -> int:
             "catalogue": len(bench.contest.item_ids),
             "test_events": len(bench.contest.test_rows),
             "test_users": len(np.unique(users)),
+            "missing": bench.missing,
             "contenders": {
                 name: {
                     "setting": outcome.setting,

@@ -161,3 +161,17 @@ def test_costly_peers_learn_with_what_the_first_race_told(bench, monkeypatch):
     asked.clear()
     bench.outcomes()  # other settings, another outcome
     assert list(asked) == ["benchmarks.peers.retrieval_bpr"]
+
+
+def test_what_was_not_done_is_missing_and_not_run(bench, monkeypatch):
+    bench._kept("popularity", "one", outcome([1.0]).save)
+    bench._is_kept_only = True
+
+    def run(file):
+        raise AssertionError("nobody should run")
+
+    assert bench._kept("popularity", "one", run) is not None
+    assert bench._kept("popularity", "two", run) is None
+    monkeypatch.setattr(Bench, "_run", run)
+    assert bench.outcomes() == {}
+    assert {"tandem", "ease_decay", "implicit_als"} <= set(bench.missing)
