@@ -107,13 +107,9 @@ class RecommendationClient:
         if k < 1:
             raise ValueError(f"`k` should be >= 1. Received: k={k}")
         seed = secrets.randbits(63) if seed is None else seed
-        arguments = {
-            "user_id": np.array([user_id], object),
-            "history_item_ids": _row_of_strings(history_item_ids),
-            "exclude_item_ids": _row_of_strings(exclude_item_ids),
-            "k": np.array(k, np.int32),
-            "seed": np.array([seed], np.int64),
-        }
+        arguments = recommend_arguments(
+            user_id, history_item_ids, exclude_item_ids, k, seed
+        )
         features = dict(features or {})
         try:
             outputs, version = self._recommend(model, arguments, features)
@@ -256,6 +252,23 @@ class RecommendationClient:
                     f"{self._timeout_s:g} s; see its log, or raise the timeout"
                 ) from error
             raise PredictError(code, details) from error
+
+
+def recommend_arguments(
+    user_id: str,
+    history_item_ids: Sequence[str],
+    exclude_item_ids: Sequence[str],
+    k: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Returns the inputs of `recommend` that are no features, for one user."""
+    return {
+        "user_id": np.array([user_id], object),
+        "history_item_ids": _row_of_strings(history_item_ids),
+        "exclude_item_ids": _row_of_strings(exclude_item_ids),
+        "k": np.array(k, np.int32),
+        "seed": np.array([seed], np.int64),
+    }
 
 
 def feature_array(name: str, value: object, info) -> np.ndarray:

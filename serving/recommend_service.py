@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import grpc
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from tensorflow_serving.apis import model_pb2
 
@@ -21,7 +20,12 @@ from schemas.events import MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP
 from serving import prediction_service
 from serving.batching import Arrays
 from serving.calls import Calls
-from serving.client import ARGUMENTS, RECOMMEND_SIGNATURE, feature_array
+from serving.client import (
+    ARGUMENTS,
+    RECOMMEND_SIGNATURE,
+    feature_array,
+    recommend_arguments,
+)
 from serving.errors import RequestError, invalid_argument
 from serving.event_store import EventStore
 from serving.profiles import Past, ProfileStore, past_of
@@ -219,13 +223,9 @@ class RecommendService:
         features = dict(profile.features)
         features |= {f"{_CONTEXT}{k}": value for k, value in request.context.items()}
         excluded = [*past.seen, *request.exclude_item_ids]
-        arguments = {
-            "user_id": np.array([request.user_id], object),
-            "history_item_ids": _strings(past.history),
-            "exclude_item_ids": _strings(excluded),
-            "k": np.array(request.k, np.int32),
-            "seed": np.array([seed], np.int64),
-        }
+        arguments = recommend_arguments(
+            request.user_id, past.history, excluded, request.k, seed
+        )
         slate, release = await self._shown(arguments, features, request.context)
         return Preview(
             at=at,
@@ -323,10 +323,3 @@ class RecommendService:
             ), version
 
         return await self._calls.predict("HTTP", spec, read, write)
-
-
-def _strings(values: list[str]) -> np.ndarray:
-    """Returns [1, n] strings; one pad where there is none, so that no axis is empty."""
-    row = np.empty((1, max(len(values), 1)), object)
-    row[0] = [value.encode() for value in values] or [b""]
-    return row
