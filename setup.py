@@ -13,6 +13,7 @@ setup(
     ),
     package_data={
         "components": ["data_report/*.css", "data_report/*.jinja"],
+        "models": ["release_marker.txt"],
         "pipeline": ["configs/*.yaml"],
         "schemas": ["*.pbtxt"],
         "serving": ["page/*.css", "page/*.jinja"],

@@ -65,8 +65,11 @@ RULES = (
     "ctr_data",
     "retrieval_data",
 )  # of the contest, the same for all
-TANDEM_LAYERS = ("feature_embedding", "fm_interaction", "joint_mlp", "piecewise_linear")
-TANDEM_PARTS = ("deepfm", "fm", "progress", "trainee", "trainer")
+TANDEM_LAYERS = (
+    *("dropout", "feature_embedding", "fm_interaction", "joint_mlp", "mlp"),
+    "piecewise_linear",
+)
+TANDEM_PARTS = ("deepfm", "fm", "progress", "ranker", "trainee", "trainer")
 THREADS = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",

@@ -85,9 +85,11 @@ class TableRows:
             }
             return features, tf.gather(self._labels, places)
 
-        batches = tf.data.Dataset.from_tensor_slices(rows)
-        batches = batches.batch(self._settings.batch_size)
-        return batches.map(of).prefetch(tf.data.AUTOTUNE)
+        places = tf.constant(rows)
+        size = self._settings.batch_size
+        begins = tf.data.Dataset.range(0, len(rows), size)
+        batches = begins.map(lambda begin: of(places[begin : begin + size]))
+        return batches.prefetch(tf.data.AUTOTUNE)
 
 
 class Tandem:

@@ -17,20 +17,28 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.command_line import finish, parsed_arguments, say
+from benchmarks.command_line import finish, say
 from benchmarks.measure import cpu_seconds_of
 from benchmarks.result import Result, versions_of
-from benchmarks.served_root import query_rows, served_root, stacked
+from benchmarks.served_root import (
+    HISTORY,
+    predict_message,
+    query_rows,
+    root_parser,
+    served_root,
+    stacked,
+    write_messages,
+)
 from serving.model_config import read_served_models
 from serving.release_tables import ReleaseTables, latest_release
 from serving.server_process import ServerProcess
 
 ROOT = Path(__file__).parents[1]
 MODEL, SIGNATURE = "recommender", "serving_default"
-HISTORY, BATCH, CONCURRENT = 50, 16, 32
+BATCH, CONCURRENT = 16, 32
 BATCHING = (
     f"max_batch_size {{ value: {BATCH} }} batch_timeout_micros {{ value: 2000 }}\n"
     "num_batch_threads { value: 2 } max_enqueued_batches { value: 1000 }\n"
@@ -90,8 +98,8 @@ class InProcess:
     def messages(self) -> tuple[list[bytes], list[bytes]]:
         """Returns the same requests as they go over the wire: batches, and one user's."""
         return (
-            [_message(inputs) for inputs in self._batches],
-            [_message(inputs) for inputs in self._single],
+            [predict_message(MODEL, SIGNATURE, each) for each in self._batches],
+            [predict_message(MODEL, SIGNATURE, each) for each in self._single],
         )
 
 
@@ -103,18 +111,6 @@ def median_ms(call: Callable[[int], object], number: int) -> float:
         call(place)
         taken.append(1e3 * (time.perf_counter() - begin))
     return statistics.median(taken)
-
-
-def _message(inputs: dict) -> bytes:
-    from tensorflow_serving.apis import predict_pb2
-
-    from serving import tensor_codec
-
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name, request.model_spec.signature_name = MODEL, SIGNATURE
-    for name, array in inputs.items():
-        request.inputs[name].CopyFrom(tensor_codec.encode(array))
-    return request.SerializeToString()
 
 
 class Load:
@@ -149,14 +145,6 @@ class Load:
         self._process.wait()
 
 
-def write_messages(path: Path, messages: Sequence[bytes]) -> Path:
-    """Writes messages, each behind its length; see `serving_load`."""
-    with path.open("wb") as writer:
-        for message in messages:
-            writer.write(len(message).to_bytes(8, "big") + message)
-    return path
-
-
 def served_per_cpu_s(
     server: ServerProcess, load: Load, requests: int, users: int, concurrent: int
 ) -> float:
@@ -166,9 +154,8 @@ def served_per_cpu_s(
     return requests * users / (cpu_seconds_of(server.pid) - begin)
 
 
-def measured(folder: Path, scale: Scale) -> dict[str, list[float]]:
+def measured(root: Path, folder: Path, scale: Scale) -> dict[str, list[float]]:
     """Returns each figure's value in every round."""
-    root = served_root() / "serving"
     (model,) = [m for m in read_served_models(root) if m.name == MODEL]
     version = model.aspired_versions()[0]
     alone = InProcess(model.base_path / str(version), latest_release(root))
@@ -232,11 +219,12 @@ def measured(folder: Path, scale: Scale) -> dict[str, list[float]]:
 
 def main() -> int:
     """Runs the benchmark as the command line says."""
-    arguments = parsed_arguments("serving_overhead", __doc__)
+    arguments = root_parser("serving_overhead", __doc__).parse_args()
     begin = time.monotonic()
     scale = QUICK if arguments.quick else FULL
     with tempfile.TemporaryDirectory() as folder:
-        seen = measured(Path(folder), scale)
+        root = served_root(arguments.root) / "serving"
+        seen = measured(root, Path(folder), scale)
     result = Result(
         name="serving_overhead",
         figures={name: statistics.median(values) for name, values in seen.items()},

@@ -69,6 +69,7 @@ TARGETS: dict[str, dict[str, Target]] = {
         "ratio_to_hnswlib": Target(above=1),
         "ratio_to_faiss": Target(above=1),
     },
+    "catalog_cost": {"exponent": Target(below=1)},
     "ctr_peers": {
         **{
             f"auc_tandem_minus_{peer}_{log}": Target(above=0)
@@ -117,6 +118,12 @@ TARGETS: dict[str, dict[str, Target]] = {
         "delay_cost_lin_ucb_minus_thompson": Target(above=0),
         "bfm_over_linucb": Target(above=1),
     },
+    "closed_loop": {
+        "regret_last_share_of_uniform": Target(at_most=0.5),
+        "value_last_over_first": Target(above=1),
+        "estimates_covered": Target(at_least=0.8),
+        "refused_releases": Target(at_most=0),
+    },
     "dr_variance": {
         f"{worse}_minus_{better}_{policy}": Target(at_least=0)
         for policy in ("stochastic", "near_deterministic")
@@ -154,9 +161,28 @@ TARGETS: dict[str, dict[str, Target]] = {
         f"recall@{cutoff}_corrected_min_gain": Target(above=0)
         for cutoff in (10, 50, 100)
     },
+    "serving_durability": {
+        "kills": Target(at_least=100),
+        "lost_events": Target(at_most=0),
+        "repeated_events": Target(at_most=0),
+        "torn_requests": Target(at_most=0),
+    },
+    "serving_one_call": {"throughput_ratio": Target(at_least=2)},
     "serving_overhead": {
         "throughput_share_of_in_process_b16": Target(at_least=0.7),
         "gain_of_batching": Target(above=1),
+    },
+    "serving_robustness": {
+        "requests": Target(at_least=50_000),
+        "crashes": Target(at_most=0),
+        "wrong_status": Target(at_most=0),
+        "good_requests_failed": Target(at_most=0),
+        "rss_growth": Target(at_most=1.1),
+    },
+    "serving_swap": {
+        "failed_requests": Target(at_most=0),
+        "p99_ratio_during_swaps": Target(at_most=2),
+        "rss_growth": Target(at_most=1.1),
     },
     "sequence_models": {
         "auc_hpmn_minus_best_other": Target(above=0),

@@ -39,6 +39,20 @@ class CandidateSettings(BaseModel):
         "relative path starts at the root folder.",
     )
 
+    @staticmethod
+    def window_columns() -> dict[str, str]:
+        """Returns the keys that name the columns of a window, and their defaults."""
+        return {
+            "available_from_column": DEFAULT_FROM,
+            "available_until_column": DEFAULT_UNTIL,
+        }
+
+    @property
+    def of_windows(self) -> "CandidateSettings":
+        """Returns the settings that name the columns of a window, the rest left out."""
+        names = {key: getattr(self, key) for key in self.window_columns()}
+        return CandidateSettings(**names)
+
     @property
     def at_ms(self) -> int | None:
         """Returns `at` in ms since the epoch."""

@@ -14,11 +14,13 @@ from tfx.types import standard_artifacts
 
 from components.artifacts import Evaluation, GateReport, Release, ReleaseBundle
 from components.evaluate_policy import judged_policies
+from components.exploration_board import measure_exploration, write_exploration
 from components.gate_file import publish_gate
 from components.policy_board import write_board
 from components.policy_gate import CANDIDATE, LAST_RELEASE
 from components.policy_gate_settings import PolicyGateSettings
 from components.policy_log import read_shown
+from components.release_parts import parts_of_bundle
 from components.release_policy import NoPolicyError, ReleasePolicy
 
 
@@ -63,6 +65,11 @@ def EvaluatePolicy(
     figures, result = judged_policies(rows, policies, neutral_label, settings)
     if "policies" in figures:
         write_board(figures, board.uri)
+        num_candidates = parts_of_bundle(Path(bundle.uri)).settings().num_candidates
+        rates = measure_exploration(
+            policies[CANDIDATE], rows, num_candidates, settings.evaluation.seed
+        )
+        write_exploration(rates, CANDIDATE, board.uri)
     metrics = json.dumps(figures, indent=2, allow_nan=False)
     (Path(evaluation.uri) / "metrics.json").write_text(metrics)
     publish_gate(result, report)

@@ -21,7 +21,11 @@ import tensorflow as tf
 from pydantic import BaseModel, ConfigDict
 
 from components.build_index import ITEMS_EXAMPLES, ItemVectors
+from components.candidate_selection_settings import CandidateSettings
+from components.item_facts import item_facts
 from components.read_examples import read_serialized
+from models.bandit.bayesian_fm_release import EXTRA_ASSETS
+from models.bandit.bayesian_fm_towers import ITEM_VECTOR, QUERY_VECTOR
 from models.index import (
     BuiltIndex,
     ExactIndex,
@@ -57,6 +61,7 @@ class ExportSettings(BaseModel):
     policy: PolicySettings
     num_candidates: int
     default_k: int
+    candidates: CandidateSettings = CandidateSettings()  # names the columns of windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +72,7 @@ class TrainedStages:
     retrieval: Any  # the loaded SavedModel of models.retrieval.trainer.RetrievalModule
     ranking: Any  # the loaded SavedModel of models.ranking.trainer.RankingModule
     memory_dir: Path | None = None  # SavedModel of users' memories, of rankers with one
+    record_dir: Path | None = None  # what a ranker's next training must know of it
 
     @classmethod
     def load(
@@ -78,11 +84,13 @@ class TrainedStages:
     ) -> "TrainedStages":
         """Loads the transform graph and both trained models."""
         memory_dir = Path(ranking_dir).parent / MEMORY_FOLDER
+        record_dir = Path(ranking_dir) / EXTRA_ASSETS
         return cls(
             TransformGraph(transform_uri, catalog),
             tf.saved_model.load(retrieval_dir),
             tf.saved_model.load(ranking_dir),
             memory_dir if memory_dir.is_dir() else None,
+            record_dir if record_dir.is_dir() else None,
         )
 
     @classmethod
@@ -237,6 +245,45 @@ def _exact_as_before(vectors: ItemVectors, settings: IndexSettings) -> ReleaseIn
     return ReleaseIndex(built, IndexedItems(vectors, index))
 
 
+@dataclasses.dataclass(frozen=True)
+class ServedRanker:
+    """What the fused recommender asks of a ranker, by what the transform graph returns.
+
+    Attributes:
+        score_candidates, beliefs: as of `Recommender`.
+        candidates: tensors [N, ...] that the ranker reads of items besides.
+        part: holds what both functions read.
+    """
+
+    score_candidates: Callable
+    beliefs: Callable | None
+    candidates: dict[str, np.ndarray]
+    part: Any
+
+    @classmethod
+    def of(
+        cls, ranking: Any, retrieval: Any, vectors: ItemVectors, policy: PolicySettings
+    ) -> "ServedRanker":
+        """Returns that of a loaded ranker, with the towers' vectors if it reads them."""
+        score, beliefs = ranking.score_candidates, beliefs_of(ranking, policy)
+        if not hasattr(ranking, "towers"):
+            return cls(score, beliefs, {}, ranking)
+
+        def with_vector(function: Callable) -> Callable:
+            def asked(query: dict, candidates: dict) -> Any:
+                vector = {QUERY_VECTOR: retrieval.embed_query(query)}
+                return function(query | vector, candidates)
+
+            return asked
+
+        return cls(
+            with_vector(score),
+            beliefs and with_vector(beliefs),
+            {ITEM_VECTOR: vectors.embeddings},
+            ranking.model,  # the towers are in the recommender once already
+        )
+
+
 def export_models(
     vectors: ItemVectors,
     catalog_uri: str,
@@ -254,7 +301,10 @@ def export_models(
     # One copy of the vectors serves both: the approximate index keeps them too.
     exact = index.exact()
     candidates = transformed_catalogue(catalog_uri, transform, settings.catalog)
-    beliefs = beliefs_of(ranking, settings.policy)
+    ranker = ServedRanker.of(ranking, retrieval, vectors, settings.policy)
+    facts = item_facts(
+        catalog_uri, settings.candidates, settings.policy, vectors.embeddings
+    )
 
     def recommender(search: Index) -> Recommender:
         module = Recommender(
@@ -262,16 +312,18 @@ def export_models(
             item_ids=vectors.item_ids,
             transform=transform,
             embed_query=retrieval.embed_query,
-            score_candidates=ranking.score_candidates,
-            candidates=candidates,
+            score_candidates=ranker.score_candidates,
+            candidates=candidates | ranker.candidates,
             index=search,
             exact_index=exact,
             policy=settings.policy,
             num_candidates=settings.num_candidates,
             default_k=settings.default_k,
-            beliefs=beliefs,
+            beliefs=ranker.beliefs,
+            facts=facts,
         )
-        module.parts = (transform, retrieval, ranking)  # what the graph reads is saved
+        # What the graph reads is saved.
+        module.parts = (transform, retrieval, ranker.part)
         return module
 
     server = RetrievalServer(
@@ -312,6 +364,8 @@ def export_ranking(stages: TrainedStages, bundle_dir: str) -> None:
     """Writes what holds no items: `<bundle_dir>/ranking`, and `memory` if there is one."""
     ranking = stages.ranking
     save_module(ranking, dict(ranking.signatures), bundle_dir, "ranking")
+    if stages.record_dir is not None:
+        shutil.copytree(stages.record_dir, Path(bundle_dir) / "ranking" / EXTRA_ASSETS)
     if stages.memory_dir is not None:
         shutil.copytree(stages.memory_dir, Path(bundle_dir) / MEMORY_MODEL)
 

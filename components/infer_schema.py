@@ -40,6 +40,7 @@ from schemas.features import (
     LABEL,
     POSITION,
     PROPENSITY,
+    REQUEST_ID,
     REWARD,
     SESSION_START,
     TIMESTAMP,
@@ -228,6 +229,11 @@ def _contract_features(
             PROPENSITY,
             f"type: FLOAT {_range(1e-30, 1)} {_SINGLE} {propensity}",
             "In (0, 1].",
+        ),
+        (
+            REQUEST_ID,
+            f"type: BYTES {_SINGLE} presence {{ min_count: 0 }}",
+            "Open-ended: no domain.",
         ),
         (
             SESSION_START,

@@ -5,6 +5,7 @@ import numpy as np
 _UINT64 = np.uint64
 # Uses of a seed, as `models.policy.noise` numbers them.
 COIN, RANDOM_ITEM, ITEM_DRAW, SHARED_DRAW, SHARED_SAMPLES, OWN_SAMPLES = range(1, 7)
+PLACE_NOISE = 7
 
 
 def gumbel(seed: int, keys: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from components.offline_noise import (
     COIN,
     ITEM_DRAW,
     OWN_SAMPLES,
+    PLACE_NOISE,
     RANDOM_ITEM,
     SHARED_DRAW,
     SHARED_SAMPLES,
@@ -20,7 +21,8 @@ from components.offline_noise import (
     place_seed,
     uniform,
 )
-from models.policy.slate import EXPLORED_PLACES
+from components.offline_rules import OfflineRules
+from models.policy.walk import EXPLORED_PLACES
 from models.policy_settings import Draw, PolicyName, PolicySettings
 
 Beliefs = dict[str, np.ndarray]
@@ -34,6 +36,7 @@ def choose(
     num_places: int | None = None,
     num_explored: int | None = None,
     beliefs: Beliefs | None = None,
+    rules: OfflineRules | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Orders candidates by the policy.
 
@@ -42,65 +45,111 @@ def choose(
         keys: [C] int64 naming the items.
         seed, policy, num_places, num_explored: as of `models.policy.select_slate`.
         beliefs: [C, ...] each, by the outputs of a ranker's signature `posterior`.
+        rules: what the items above mean for those below; it is told what is shown.
 
     Returns:
-        (order, propensities), both [C], the propensities in that order.
+        (order, propensities), both [C], or shorter where the rules leave out some; the
+        propensities in that order.
     """
     if policy.name is PolicyName.UCB:
         logits = logits + policy.alpha * beliefs["deviations"]
     by_logit = np.argsort(-logits, kind="stable")
     is_drawn = policy.epsilon or policy.name is PolicyName.THOMPSON
-    if not is_drawn and policy.name is not PolicyName.SOFTMAX:
+    is_softmax = policy.name is PolicyName.SOFTMAX
+    if not (is_drawn or is_softmax or rules):
         return by_logit, np.ones(len(logits))
     choice: _Choice = _Best(logits)
-    if policy.name is PolicyName.SOFTMAX:
-        choice = _Softmax(logits / policy.temperature, gumbel(seed, keys))
+    if is_softmax:
+        is_fresh = rules is not None and rules.has_diversity
+        choice = _Softmax(logits, policy.temperature, seed, keys, is_fresh)
     elif policy.name is PolicyName.THOMPSON:
         choice = _Thompson(beliefs, seed, keys, policy)
     num_drawn, left = len(logits), np.arange(len(logits))
-    if is_drawn:
-        left = left[:num_explored]
+    explored = left
+    if is_drawn or rules:
         limit = len(logits) if num_places is None else num_places
+        if is_drawn or is_softmax:
+            explored = left[:num_explored]
         num_drawn = min(limit, len(left), EXPLORED_PLACES)
+        if not rules:
+            num_drawn = min(num_drawn, len(explored))
     if policy.epsilon:
         choice = _WithFloor(choice, policy.epsilon, seed, keys)
-    order, propensities = [], []
+    order: list[int] = []
+    propensities: list[float] = []
+    penalty = np.zeros(len(logits))
     for place in range(num_drawn):
-        column = int(choice.pick(left, place))
+        allowed = left
+        if rules:
+            allowed = np.array([c for c in left if rules.is_open(c)], np.int64)
+            penalty = rules.penalty
+        if not len(allowed):
+            break
+        first = allowed[np.isin(allowed, explored)]
+        allowed = first if len(first) else allowed
+        column = int(choice.pick(allowed, place, penalty))
         order.append(column)
-        propensities.append(float(choice.chance(column, left, place)))
+        propensities.append(float(choice.chance(column, allowed, place, penalty)))
         left = left[left != column]
-    rest = [column for column in by_logit if column not in order]
+        if rules:
+            rules.show(column)
+    rest = [column for column in by_logit.tolist() if column not in order]
+    if rules:
+        rest = rules.fitting(rest)
     return np.array(order + rest), np.array(propensities + [1.0] * len(rest))
 
 
 class _Choice(Protocol):
-    def pick(self, left: np.ndarray, place: int) -> int: ...
+    def pick(self, left: np.ndarray, place: int, penalty: np.ndarray) -> int: ...
 
-    def chance(self, column: int, left: np.ndarray, place: int) -> float: ...
+    def chance(
+        self, column: int, left: np.ndarray, place: int, penalty: np.ndarray
+    ) -> float: ...
 
 
 class _Best:
     def __init__(self, scores: np.ndarray) -> None:
         self._scores = scores
 
-    def pick(self, left: np.ndarray, place: int) -> int:
-        return left[np.argmax(self._scores[left])]
+    def pick(self, left: np.ndarray, place: int, penalty: np.ndarray) -> int:
+        return left[np.argmax((self._scores - penalty)[left])]
 
-    def chance(self, column: int, left: np.ndarray, place: int) -> float:
-        return float(column == self.pick(left, place))
+    def chance(
+        self, column: int, left: np.ndarray, place: int, penalty: np.ndarray
+    ) -> float:
+        return float(column == self.pick(left, place, penalty))
 
 
 class _Softmax:
-    def __init__(self, scaled: np.ndarray, noise: np.ndarray) -> None:
-        self._scaled = scaled
-        self._noisy = scaled + noise
+    def __init__(
+        self,
+        logits: np.ndarray,
+        temperature: float,
+        seed: int,
+        keys: np.ndarray,
+        is_fresh: bool,
+    ) -> None:
+        self._logits = logits
+        self._temperature = temperature
+        self._seed = seed
+        self._keys = keys
+        self._is_fresh = is_fresh
 
-    def pick(self, left: np.ndarray, place: int) -> int:
-        return left[np.argmax(self._noisy[left])]
+    def pick(self, left: np.ndarray, place: int, penalty: np.ndarray) -> int:
+        seed = self._seed
+        if self._is_fresh:
+            seed = place_seed(seed, place, PLACE_NOISE)
+        noise = gumbel(seed, self._keys)
+        return left[np.argmax((self._scaled(penalty) + noise)[left])]
 
-    def chance(self, column: int, left: np.ndarray, place: int) -> float:
-        return 1.0 / np.exp(self._scaled[left] - self._scaled[column]).sum()
+    def chance(
+        self, column: int, left: np.ndarray, place: int, penalty: np.ndarray
+    ) -> float:
+        scaled = self._scaled(penalty)
+        return 1.0 / np.exp(scaled[left] - scaled[column]).sum()
+
+    def _scaled(self, penalty: np.ndarray) -> np.ndarray:
+        return (self._logits - penalty) / self._temperature
 
 
 class _WithFloor:
@@ -112,15 +161,17 @@ class _WithFloor:
         self._seed = seed
         self._keys = keys
 
-    def pick(self, left: np.ndarray, place: int) -> int:
+    def pick(self, left: np.ndarray, place: int, penalty: np.ndarray) -> int:
         coin = uniform(place_seed(self._seed, place, COIN), np.zeros(1, np.int64))
         if coin[0] >= self._epsilon:
-            return self._choice.pick(left, place)
+            return self._choice.pick(left, place, penalty)
         noise = uniform(place_seed(self._seed, place, RANDOM_ITEM), self._keys)
         return left[np.argmax(noise[left])]
 
-    def chance(self, column: int, left: np.ndarray, place: int) -> float:
-        chosen = self._choice.chance(column, left, place)
+    def chance(
+        self, column: int, left: np.ndarray, place: int, penalty: np.ndarray
+    ) -> float:
+        chosen = self._choice.chance(column, left, place, penalty)
         return (1 - self._epsilon) * chosen + self._epsilon / len(left)
 
 
@@ -133,15 +184,19 @@ class _Thompson:
         self._keys = keys
         self._policy = policy
 
-    def pick(self, left: np.ndarray, place: int) -> int:
+    def pick(self, left: np.ndarray, place: int, penalty: np.ndarray) -> int:
         means, deviations = self._drawn(place, SHARED_DRAW, 1)
         seed = place_seed(self._seed, place, ITEM_DRAW)
         noise = special.ndtri(uniform(seed, self._keys))
-        return left[np.argmax((means[0] + deviations[0] * noise)[left])]
+        drawn = means[0] - penalty + deviations[0] * noise
+        return left[np.argmax(drawn[left])]
 
-    def chance(self, column: int, left: np.ndarray, place: int) -> float:
+    def chance(
+        self, column: int, left: np.ndarray, place: int, penalty: np.ndarray
+    ) -> float:
         numbers = np.arange(self._policy.propensity_samples)
         means, deviations = self._drawn(place, SHARED_SAMPLES, len(numbers))
+        means = means - penalty
         within = uniform(place_seed(self._seed, place, OWN_SAMPLES), numbers)
         slices = special.ndtri((numbers + within) / len(numbers))[:, np.newaxis]
         own = means[:, [column]] + deviations[:, [column]] * slices

@@ -8,13 +8,21 @@ of the server.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from components.build_index import ItemVectors, run_in_batches
 from components.offline_policy import choose
+from components.offline_rules import (
+    OfflineRules,
+    Values,
+    all_fitting,
+    with_enough_fitting,
+)
 from models.policy_settings import PolicySettings
 from schemas.features import FeatureCatalog, Side
 
@@ -32,6 +40,23 @@ class OfflineModels:
     posterior: Callable | None = (
         None  # signature of rankers that know how unsure they are
     )
+
+    def values_of_items(self, caps: Mapping[str, int]) -> list[Values]:
+        """Returns each item's values of the capped features, from its example."""
+        if "values" not in self._read:
+            parsed = map(tf.train.Example.FromString, self.item_examples)
+            self._read["values"] = [
+                [
+                    (limit, _texts(example, f"{Side.ITEM.value}_{name}"))
+                    for name, limit in caps.items()
+                ]
+                for example in parsed
+            ]
+        return self._read["values"]
+
+    @functools.cached_property
+    def _read(self) -> dict[str, list[Values]]:
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +104,21 @@ def recommend_offline(
         row
         for row in np.argsort(-similarity, kind="stable")
         if models.vectors.item_ids[row] not in banned
-    ][: max(k, num_candidates)]
+    ]
+    rules, width = None, max(k, num_candidates)
+    if policy.caps:
+        values = models.values_of_items(policy.caps)
+        needed = min(k, sum(all_fitting(values, Counter())))
+        allowed = with_enough_fitting(allowed, values, width, needed)
+    allowed = allowed[:width]
     if not allowed:
         return Slate([], np.zeros(0, np.float32), np.zeros(0))
+    if policy.has_rules:
+        rules = OfflineRules(
+            [models.values_of_items(policy.caps)[row] for row in allowed],
+            policy.diversity.relevance if policy.diversity else 1.0,
+            np.asarray(models.vectors.embeddings)[allowed],
+        )
     pairs = [
         join_examples(query_example, models.item_examples[row], catalog)
         for row in allowed
@@ -96,7 +133,9 @@ def recommend_offline(
             for name in models.posterior.structured_outputs
         }
     keys = tf.strings.to_hash_bucket_fast(ids, _FINGERPRINT_RANGE).numpy()
-    order, propensities = choose(logits, keys, seed, policy, k, num_candidates, beliefs)
+    order, propensities = choose(
+        logits, keys, seed, policy, k, num_candidates, beliefs, rules
+    )
     order, propensities = order[:k], propensities[:k]
     return Slate([ids[i] for i in order], scores[order], propensities)
 
@@ -114,10 +153,12 @@ def join_examples(query: bytes, item: bytes, catalog: FeatureCatalog) -> bytes:
 
 
 def _seed_items(query: bytes, catalog: FeatureCatalog) -> list[str]:
-    features = tf.train.Example.FromString(query).features.feature
-    return [
-        item.decode()
-        for key in catalog.seed_keys()
-        if key in features
-        for item in features[key].bytes_list.value
-    ]
+    example = tf.train.Example.FromString(query)
+    return [item for key in catalog.seed_keys() for item in _texts(example, key)]
+
+
+def _texts(example: tf.train.Example, key: str) -> list[str]:
+    """Returns the texts of a feature, of which an example may have none."""
+    features = example.features.feature
+    found = features[key].bytes_list.value if key in features else []
+    return [value.decode() for value in found]

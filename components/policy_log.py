@@ -15,6 +15,7 @@ from schemas.features import (
     LABEL,
     POSITION,
     PROPENSITY,
+    REQUEST_ID,
     REWARD,
     TIMESTAMP,
     USER_ID,
@@ -23,6 +24,7 @@ from schemas.features import (
 
 _AT_ONCE = 4096
 _NO_PROPENSITY = -1.0
+_NO_REQUEST_ID = b""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ShownRows:
         labels, rewards: [N] float64.
         propensities: [N] float64, in (0, 1].
         positions: [N] int64, 0 at the top; 0 where the log has none.
-        requests: [N] which request a row is of.
+        requests: [N] which request a row is of; see `requests_of`.
         serialized: [N] bytes, the tf.Examples; [0] where there are none.
         num_without: rows beside these that have no propensity.
     """
@@ -50,10 +52,25 @@ class ShownRows:
     num_without: int
 
 
-def requests_of(users: np.ndarray, timestamps: np.ndarray) -> np.ndarray:
-    """Returns [N] int64: rows of one user at one moment were one request's."""
-    _, user = np.unique(users, return_inverse=True)
-    keys = np.stack([timestamps, user], axis=1)
+def requests_of(
+    users: np.ndarray, moments: np.ndarray, ids: np.ndarray | None = None
+) -> np.ndarray:
+    """Returns [N] int64: which request each row is of.
+
+    Rows of one user with one id are one request's, whenever they were logged. Of rows
+    without an id nothing better is known than that a user makes one request at a moment.
+
+    Args:
+        users: [N].
+        moments: [N] int64, the times of the rows.
+        ids: [N] of the requests, empty where the log has none; None where it never has.
+    """
+    numbers = [np.unique(users, return_inverse=True)[1], moments]
+    if ids is not None:
+        has_id = ids.astype(bool)
+        id_of = np.where(has_id, np.unique(ids, return_inverse=True)[1], -1)
+        numbers = [numbers[0], id_of, np.where(has_id, 0, moments)]
+    keys = np.stack(numbers, axis=1)
     return np.unique(keys, axis=0, return_inverse=True)[1].ravel()
 
 
@@ -74,6 +91,7 @@ def read_shown(uri: str, *splits: str) -> ShownRows:
         PROPENSITY: tf.io.FixedLenFeature([], tf.float32, _NO_PROPENSITY),
         POSITION: tf.io.FixedLenFeature([], tf.int64, NO_POSITION),
         TIMESTAMP: tf.io.FixedLenFeature([], tf.int64),
+        REQUEST_ID: tf.io.FixedLenFeature([], tf.string, _NO_REQUEST_ID),
     }
     # A batch without a row, so that there is one: it gives the columns their types.
     parts = []
@@ -95,7 +113,7 @@ def read_shown(uri: str, *splits: str) -> ShownRows:
         kept[REWARD].astype(np.float64),
         kept[PROPENSITY].astype(np.float64),
         np.maximum(kept[POSITION], 0),
-        requests_of(kept[USER_ID], kept[TIMESTAMP]),
+        requests_of(kept[USER_ID], kept[TIMESTAMP], kept[REQUEST_ID]),
         serialized[has],
         int((~has).sum()),
     )

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from components.push_settings import PushSettings
 from components.server_configs import CONFIGS, server_configs
+from serving.compatibility import Compatibility
 from serving.release_layout import (
     ITEMS,
     MANIFEST,
@@ -64,6 +65,7 @@ def push_release(
     gates: dict[str, dict[str, str]] | None = None,
     refresh: Refresh | None = None,
     rollback: Rollback | None = None,
+    compatibility: Compatibility | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ReleaseManifest:
     """Pushes a release.
@@ -81,6 +83,7 @@ def push_release(
             newest release must still be that one.
         rollback: where the release takes another one back, which; that must still be
             the newest.
+        compatibility: what the models need of a server, to note in the manifest.
         clock: seconds since the epoch; the version number comes from it.
 
     Returns:
@@ -115,6 +118,7 @@ def push_release(
                 gates=gates or {},
                 refresh=refresh,
                 rollback=rollback,
+                compatibility=compatibility,
             )
             if rollback is None:
                 _check_not_taken_back(serving_root, manifest)

@@ -18,6 +18,7 @@ from components.push_release import PushError, library_versions, push_release
 from components.push_settings import PushSettings
 from models.retrieval.checkpoint import CHECKPOINT
 from serving.release_layout import MANIFEST, release_dir
+from serving.saved_model_needs import needs_of_bundle
 
 _COMPARED_MODELS = ("retrieval", "ranking")  # by the next run's gates
 
@@ -68,6 +69,7 @@ def PushRelease(
         PushSettings.model_validate_json(settings_json),
         versions=library_versions(),
         gates={gate.gate: {check.name: check.seen for check in gate.checks}},
+        compatibility=needs_of_bundle(Path(bundle.uri)),
     )
     shutil.copy(release_dir(root, manifest.version) / MANIFEST, release.uri)
     for model in _COMPARED_MODELS:

@@ -22,7 +22,9 @@ from components.offline_recommendation import (
 from components.record_memory import record_memory
 from components.record_release_settings import ExportGateSettings
 from components.recorded_requests import UserRequest
+from models.recommender import NOW
 from serving import tensor_codec
+from serving.client import RECOMMEND_AT_SIGNATURE
 from serving.recorded import EXPECTED_FILE, RecordedCase, write_expected
 from serving.release_layout import MEMORY_MODEL, models_of
 from serving.saved_model import SavedModel
@@ -112,7 +114,8 @@ def record_release(
         )
         cases[MEMORY_MODEL] = memory.cases
         figures["memory_agreement"] = memory.agreement
-    _warm_up(bundle_dir, cases, requests[0])
+    timed = [n for n in _RECOMMENDERS if RECOMMEND_AT_SIGNATURE in loaded[n].signatures]
+    _warm_up(bundle_dir, cases, requests[0], timed)
     everything = [case for recorded in cases.values() for case in recorded]
     write_expected(bundle_dir / EXPECTED_FILE, everything)
     for model in loaded.values():
@@ -121,9 +124,19 @@ def record_release(
 
 
 def _warm_up(
-    bundle_dir: Path, cases: dict[str, list[RecordedCase]], request: UserRequest
+    bundle_dir: Path,
+    cases: dict[str, list[RecordedCase]],
+    request: UserRequest,
+    timed: list[str],
 ) -> None:
-    """Makes recorded requests the models' warm-up."""
+    """Makes recorded requests the models' warm-up.
+
+    Args:
+        bundle_dir: with the models.
+        cases: of each model.
+        request: of a user.
+        timed: the models that can be asked for a moment.
+    """
     for name, recorded in cases.items():
         warmup = [_warmup_request(case) for case in recorded[:_NUM_WARMUP]]
         if name in _RECOMMENDERS:
@@ -131,6 +144,10 @@ def _warm_up(
             # its first call must not be a cold one.
             query = RecordedCase(name, "serving_default", request.inputs, {})
             warmup.append(_warmup_request(query))
+        if name in timed:  # of which the HTTP API asks
+            inputs = request.to_recommend(_TOP, 0) | {NOW: np.ones(1, np.int64)}
+            at = RecordedCase(name, RECOMMEND_AT_SIGNATURE, inputs, {})
+            warmup.append(_warmup_request(at))
         write_warmup(bundle_dir / name, warmup)
 
 

@@ -16,8 +16,8 @@ from components.policy_log import ShownRows, query_inputs
 from components.release_parts import ReleaseParts, parts_of_bundle
 from models.bandit.slates import SlateModel
 from models.preprocessing import TransformGraph
-from models.recommender import EXCLUDE, NUM_ITEMS, SEED, SLATE
-from schemas.features import FeatureCatalog
+from models.recommender import EXCLUDE, NOW, NUM_ITEMS, SEED, SLATE
+from schemas.features import TIMESTAMP, FeatureCatalog
 from serving.release_layout import PARTS, model_dir, release_dir
 
 _MODELS = ("recommender_exact", "ranking")
@@ -52,6 +52,8 @@ class ReleasePolicy:
         rank: of `ranking`: `examples` -> `scores`.
         raw_spec: how to parse the log's rows.
         catalog: the declared features.
+        takes_moments: whether the first two take `now`, and so keep to the windows of the
+            moment when a row was logged.
     """
 
     recommend: Callable
@@ -59,6 +61,7 @@ class ReleasePolicy:
     rank: Callable
     raw_spec: dict
     catalog: FeatureCatalog
+    takes_moments: bool = False
 
     @classmethod
     def load(
@@ -80,12 +83,16 @@ class ReleasePolicy:
         catalog = parts.settings().catalog
         transform = TransformGraph(parts.transform_uri, catalog)
         rank = tf.saved_model.load(ranking_dir).signatures["serving_default"]
+        # Releases of before there were windows have no signature that takes a moment.
+        takes_moments = "propensities_at" in signatures
+        suffix = "_at" if takes_moments else ""
         return cls(
-            signatures["recommend"],
-            signatures["propensities"],
+            signatures[f"recommend{suffix}"],
+            signatures[f"propensities{suffix}"],
             rank,
             transform.raw_spec,
             catalog,
+            takes_moments,
         )
 
     @classmethod
@@ -140,7 +147,7 @@ class ReleasePolicy:
                 np.arange(len(part)), np.diff([*part, part[0] + len(inside)])
             )
             asked = _Asked(
-                query_inputs(rows.serialized[order[part]], self.raw_spec, self.catalog),
+                self.inputs_of(rows.serialized[order[part]]),
                 rows.items[inside],
                 slate,
                 rows.positions[inside],
@@ -151,6 +158,22 @@ class ReleasePolicy:
             propensities[inside], drawn_scores[inside] = both
         scores = run_in_batches(self.rank, rows.serialized, "scores")
         return PolicyOnLog(propensities, scores.astype(np.float64), drawn_scores)
+
+    def inputs_of(self, examples: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns what `recommend` and `propensities` are to be asked about some rows.
+
+        Args:
+            examples: [B] serialized.
+
+        Returns:
+            [B, ...] each, by input; what the caller decides, such as `k`, is not among them.
+        """
+        inputs = query_inputs(examples, self.raw_spec, self.catalog)
+        if self.takes_moments:
+            spec = {TIMESTAMP: tf.io.FixedLenFeature([], tf.int64)}
+            row = tf.io.parse_example(tf.constant(examples, tf.string), spec)
+            inputs[NOW] = row[TIMESTAMP].numpy()
+        return inputs
 
     def _asked(
         self, asked: "_Asked", slates: SlateModel, num_draws: int, seeds: np.ndarray

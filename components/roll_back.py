@@ -85,6 +85,7 @@ def roll_back(
             rollback=Rollback(
                 of=newest.version, to=to, reason=reason, content=content_of(newest)
             ),
+            compatibility=target.compatibility,
             clock=clock,
         )
 

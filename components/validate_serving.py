@@ -9,20 +9,28 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.gate import Check, GateResult
+from components.hostile_requests import (
+    check_largest_k,
+    check_refused,
+    hostile_cases,
+    malformed_requests,
+)
+from components.release_caps import caps_of_bundle
 from serving.client import (
     RECOMMEND_SIGNATURE,
     PredictError,
     RecommendationClient,
     ServerUnavailableError,
 )
-from serving.contract import check_edge_case, edge_cases
+from serving.contract import Cap, check_edge_case, edge_cases
 from serving.errors import ServerStartError
 from serving.recorded import EXPECTED_FILE, RecordedCase, read_expected
 from serving.release_layout import models_of
@@ -30,6 +38,7 @@ from serving.server_process import ServerProcess
 
 GATE = "serving"
 _TIMED_MODEL = "recommender"
+_RELEASE = "release"  # output of the recommenders: which version answered
 _CONTRACT_MODELS = ("recommender", "recommender_exact")
 
 
@@ -76,12 +85,14 @@ class ServedRelease:
         cases: recorded requests and their answers.
         item_ids: every item of the catalogue.
         settings: budgets and tolerance.
+        caps: of its slates.
     """
 
     client: RecommendationClient
     cases: list[RecordedCase]
     item_ids: list[str]
     settings: ServingValidationSettings
+    caps: tuple[Cap, ...] = ()
 
 
 def validate_serving(
@@ -112,7 +123,10 @@ def validate_serving(
             ) as client,
         ):
             checks.append(_check_loaded(server, models))
-            checks += check_served(ServedRelease(client, cases, item_ids, settings))
+            served = ServedRelease(
+                client, cases, item_ids, settings, caps_of_bundle(bundle)
+            )
+            checks += check_served(served)
             checks.append(_check_memory(server, settings))
     except ServerStartError as error:
         checks.append(
@@ -130,6 +144,7 @@ def check_served(served: ServedRelease) -> list[Check]:
         ServerUnavailableError: if the server stops answering.
     """
     return [
+        *_check_hostile(served),  # first: what they do to others, the others show
         *_check_recorded(served),
         *_check_contract(served),
         *_check_latency(served),
@@ -198,13 +213,17 @@ def _check_recorded(served: ServedRelease) -> list[Check]:
 def _difference(served: ServedRelease, case: RecordedCase) -> str:
     """Returns how the server's answer differs from the recorded one; "" where equal."""
     try:
-        outputs, _ = served.client.predict(case.model, case.signature, case.inputs)
+        outputs, version = served.client.predict(
+            case.model, case.signature, case.inputs
+        )
     except PredictError as error:
         return f"refused with {error}"
     if set(outputs) != set(case.outputs):
         return f"outputs {sorted(outputs)} instead of {sorted(case.outputs)}"
-    for name, expected in sorted(case.outputs.items()):
+    for name, recorded in sorted(case.outputs.items()):
         seen = outputs[name]
+        # A bundle has no number yet when it is recorded: the server's is what counts.
+        expected = np.full_like(recorded, version) if name == _RELEASE else recorded
         if seen.shape != expected.shape:
             return f"{name} has shape {seen.shape} instead of {expected.shape}"
         wrong = ~_equal(seen, expected, served.settings.tolerance)
@@ -233,7 +252,7 @@ def _check_contract(served: ServedRelease) -> list[Check]:
         def recommend(inputs, model=model):
             return served.client.predict(model, RECOMMEND_SIGNATURE, inputs)[0]
 
-        for case in edge_cases(template.inputs, served.item_ids):
+        for case in edge_cases(template.inputs, served.item_ids, served.caps):
             name, failure = f"{model}: {case.name}", ""
             try:
                 check_edge_case(case, recommend)
@@ -241,6 +260,42 @@ def _check_contract(served: ServedRelease) -> list[Check]:
                 failure = str(error)
             checks.append(
                 Check(name, not failure, failure or "kept", "the serving contract")
+            )
+    return checks
+
+
+def _check_hostile(served: ServedRelease) -> list[Check]:
+    """Asks both recommenders what nobody should; one check per request."""
+    checks = []
+    for model in _CONTRACT_MODELS:
+        template = _template(served.cases, model)
+        if template is None:
+            continue  # `recorded requests` has failed for it
+
+        def recommend(inputs, model=model):
+            return served.client.predict(model, RECOMMEND_SIGNATURE, inputs)[0]
+
+        inputs, items = template.inputs, served.item_ids
+        asked: dict[str, Callable[[], None]] = {
+            name: partial(check_refused, request, recommend)
+            for name, request in malformed_requests(inputs).items()
+        }
+        asked |= {
+            case.name: partial(check_edge_case, case, recommend)
+            for case in hostile_cases(inputs, items)
+        }
+        asked["the largest k"] = partial(check_largest_k, inputs, items, recommend)
+        for name, ask in asked.items():
+            failure = ""
+            try:
+                ask()
+            except (ValueError, PredictError) as error:
+                failure = str(error)
+            expected = "refused, or answered within the contract"
+            checks.append(
+                Check(
+                    f"{model}: {name}", not failure, failure or "as it should", expected
+                )
             )
     return checks
 

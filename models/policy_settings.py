@@ -1,8 +1,13 @@
 """Settings of the policy; free of TensorFlow, so that a config reads fast."""
 
 import enum
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.features import FeatureCatalog, FeatureKind
+
+_CAPPABLE = (FeatureKind.CATEGORICAL, FeatureKind.MULTI_CATEGORICAL)
 
 
 class PolicyName(enum.Enum):
@@ -20,6 +25,20 @@ class Draw(enum.Enum):
 
     PARAMETERS = "parameters"  # the query's once for all items
     LOGIT = "logit"  # each item's logit, apart from the others
+
+
+class DiversitySettings(BaseModel):
+    """How much unlike each other the items of a slate are to be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    relevance: float = Field(
+        gt=0,
+        le=1,
+        description="The lambda of maximal marginal relevance: a place goes by lambda * "
+        "logit - (1 - lambda) * the largest cosine with an item above, of the item "
+        "tower's vectors. 1 is the logit alone.",
+    )
 
 
 class PolicySettings(BaseModel):
@@ -63,6 +82,22 @@ class PolicySettings(BaseModel):
         "standard error is served beside it.",
     )
 
+    caps: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={},
+        description="Item feature, `categorical` or `multi_categorical`, to the most "
+        "items of a slate that may share one of its values, such as `{genre: 3}`. An "
+        "item without a value is not capped.",
+    )
+    diversity: DiversitySettings | None = Field(
+        default=None,
+        description="Items that resemble one above are moved down; null: none is.",
+    )
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether what may be shown at a place depends on the items above."""
+        return bool(self.caps) or self.diversity is not None
+
     @property
     def needs_posterior(self) -> bool:
         """Whether the ranker must say how unsure it is."""
@@ -72,6 +107,18 @@ class PolicySettings(BaseModel):
     def has_errors(self) -> bool:
         """Whether propensities are estimates."""
         return self.name is PolicyName.THOMPSON
+
+    def problems(self, catalog: FeatureCatalog) -> list[str]:
+        """Returns what of the caps the declared features do not allow."""
+        kinds = {feature.name: feature.kind for feature in catalog.item}
+        cappable = [name for name, kind in kinds.items() if kind in _CAPPABLE]
+        return [
+            f"`policy.caps.{name}` should name an item feature of the kind "
+            f"`categorical` or `multi_categorical`, of which there are {cappable}. "
+            f"Received: {'a ' + kinds[name].value if name in kinds else 'no feature'}"
+            for name in self.caps
+            if name not in cappable
+        ]
 
     @model_validator(mode="after")
     def _check_epsilon(self) -> "PolicySettings":

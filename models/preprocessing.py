@@ -23,6 +23,7 @@ from schemas.features import (
 )
 
 _VOCABULARY_KINDS = (FeatureKind.CATEGORICAL, FeatureKind.MULTI_CATEGORICAL)
+_LARGEST_SCORE = 1e6  # standard deviations; more than any of 10^12 numbers has
 
 
 def preprocessing_fn(inputs: dict, custom_config: dict) -> dict[str, tf.Tensor]:
@@ -89,7 +90,7 @@ def _transform(key: str, feature: Feature, values: tf.SparseTensor) -> tf.Tensor
     if feature.kind is FeatureKind.NUMERIC:
         # One NaN in the log would make the mean, and so the whole column, NaN.
         values = tf.sparse.retain(values, tf.math.is_finite(values.values))
-        return _first_value(tft.scale_to_z_score(values), default=0.0)
+        return _bounded(_first_value(tft.scale_to_z_score(values), default=0.0))
     if feature.kind is FeatureKind.TEXT:
         return hash_ngrams(_first_value(values, default=""), feature.num_hash_buckets)
     vocabulary = tft.vocabulary(values, vocab_filename=key)
@@ -130,7 +131,15 @@ def _standardised(vectors: tf.Tensor) -> tf.Tensor:
         float32 [B, D], zeros where a row has none.
     """
     scaled = tft.scale_to_z_score(vectors, elementwise=True)
-    return tf.where(tf.math.is_finite(vectors), scaled, tf.zeros_like(scaled))
+    return _bounded(tf.where(tf.math.is_finite(vectors), scaled, tf.zeros_like(scaled)))
+
+
+def _bounded(scores: tf.Tensor) -> tf.Tensor:
+    """Cuts off what no analysed row can have, so that no request makes a model overflow.
+
+    The standard score of one of n numbers is at most sqrt(n - 1).
+    """
+    return tf.clip_by_value(scores, -_LARGEST_SCORE, _LARGEST_SCORE)
 
 
 def shares(values: tf.SparseTensor, weights: tf.SparseTensor) -> tf.Tensor:

@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from pipeline.cli_data import data
+from pipeline.cli_doctor import doctor
 from pipeline.cli_items import items
 from pipeline.cli_ope import ope
 from pipeline.cli_options import (
@@ -26,6 +27,8 @@ from pipeline.cli_options import (
 )
 from pipeline.cli_releases import releases, rollback
 from pipeline.cli_schema import schema
+from pipeline.cli_simulate import simulate
+from pipeline.cli_skew import skew
 from pipeline.cli_spans import spans
 from pipeline.cli_tune import tune
 
@@ -72,38 +75,16 @@ def cli() -> None:
 
 
 cli.add_command(data)
+cli.add_command(doctor)
 cli.add_command(items)
 cli.add_command(ope)
 cli.add_command(releases)
 cli.add_command(rollback)
 cli.add_command(schema)
+cli.add_command(skew)
+cli.add_command(simulate)
 cli.add_command(spans)
 cli.add_command(tune)
-
-
-@cli.command()
-@root_option
-@json_option
-def doctor(root: Path, as_json: bool) -> None:
-    """Check that this machine can run Tandem."""
-    import dataclasses
-
-    from pipeline.doctor import examine
-
-    console = Console(stderr=as_json)
-
-    def show(diagnosis) -> None:
-        mark = "[green]ok[/green]  " if diagnosis.passed else "[red]fail[/red]"
-        console.print(f"{mark} {diagnosis.name}: {diagnosis.seen}", highlight=False)
-        if diagnosis.mend:
-            console.print(f"     {diagnosis.mend}", highlight=False)
-
-    diagnoses = examine(root, show)
-    passed = all(diagnosis.passed for diagnosis in diagnoses)
-    if as_json:
-        checks = [dataclasses.asdict(diagnosis) for diagnosis in diagnoses]
-        click.echo(json.dumps({"passed": passed, "checks": checks}))
-    sys.exit(0 if passed else FAILED)
 
 
 @cli.command()
@@ -253,6 +234,22 @@ def compile_command(
     is_flag=True,
     help="Join requests as the root's batching.config says.",
 )
+@click.option(
+    "--profiles",
+    "redis_url",
+    metavar="URL",
+    help="Redis that holds users' profiles and recent events for several servers, such "
+    "as redis://localhost:6379/0; without it they lie in the root, for one.",
+)
+@click.option(
+    "--log-requests",
+    "logged_share",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the HTTP API's requests of which `tandem skew` may see what the model "
+    "was told.",
+)
 def serve(
     root: Path,
     host: str,
@@ -261,6 +258,8 @@ def serve(
     http_port: int,
     ssl_config_file: Path | None,
     is_batched: bool,
+    redis_url: str | None,
+    logged_share: float,
 ) -> None:
     """Serve the releases of a root over TF Serving's API and an HTTP API of its own."""
     from pipeline.http_front import http_front
@@ -270,6 +269,10 @@ def serve(
 
     serving_root = Layout(root).serving
     release = latest_release(serving_root)
+    try:
+        http = http_front(root, http_port, redis_url, logged_share)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--profiles") from error
     server = ModelServer(
         serving_root,
         port,
@@ -277,7 +280,7 @@ def serve(
         host=host,
         ssl_config_file=ssl_config_file,
         batching_file=serving_root / "batching.config" if is_batched else None,
-        http=http_front(root, http_port),
+        http=http,
     ).start()
     click.echo(
         f"Serving release {release.version} of {serving_root} on {server.target}."

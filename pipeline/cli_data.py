@@ -61,7 +61,7 @@ def export_events(root: Path, output: Path | None, as_json: bool) -> None:
     Each event is written once, whatever was written before; run it before `tandem run`.
     """
     from pipeline.layout import Layout
-    from serving.event_store import EventStore
+    from serving.event_store import export_events as write_out
 
     layout = Layout(root)
     if not layout.event_store.exists():
@@ -70,11 +70,7 @@ def export_events(root: Path, output: Path | None, as_json: bool) -> None:
             f"serve --root {root}` takes in events at its HTTP API."
         )
     folder = output or layout.events / "log"
-    store = EventStore(layout.event_store)
-    try:
-        files = store.write_segments(folder)
-    finally:
-        store.close()
+    files = write_out(layout.event_store, folder)
     if as_json:
         click.echo(json.dumps({"files": [str(file) for file in files]}))
         return

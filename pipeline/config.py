@@ -169,6 +169,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TandemConfig
         *config.gates.data.problems(config.features),
         *space_problems(config.tuning.space, sections),
         *_policy_problems(config),
+        *config.policy.problems(config.features),
     ]
     if problems:
         raise ConfigError("\n".join(f"{file}: {problem}" for problem in problems))

@@ -161,7 +161,7 @@ def _examine_machine(root: Path) -> Iterable[Diagnosis]:
     yield check_python(sys.version_info[:2])
     yield check_platform(platform.system(), platform.machine())
     yield check_glibc(*platform.libc_ver())
-    yield check_cpu(_read(Path("/proc/cpuinfo")))
+    yield check_cpu(read_if_there(Path("/proc/cpuinfo")))
     yield check_memory(available_memory(Path("/proc"), Path("/sys/fs/cgroup")))
     yield check_disk(root)
     yield check_versions(pinned_requirements(SOURCE_ROOT), installed_version)
@@ -169,7 +169,7 @@ def _examine_machine(root: Path) -> Iterable[Diagnosis]:
 
 def check_python(version: tuple[int, ...]) -> Diagnosis:
     """Checks that the interpreter is one that every pinned wheel exists for."""
-    return _diagnose(
+    return diagnose(
         "python",
         version == PYTHON,
         f"Python {_dotted(version)}",
@@ -180,7 +180,7 @@ def check_python(version: tuple[int, ...]) -> Diagnosis:
 
 def check_platform(system: str, machine: str) -> Diagnosis:
     """Checks that the machine is one that the lock file resolves for."""
-    return _diagnose(
+    return diagnose(
         "platform",
         (system, machine) == ("Linux", "x86_64"),
         f"{system} {machine}",
@@ -192,7 +192,7 @@ def check_platform(system: str, machine: str) -> Diagnosis:
 def check_glibc(library: str, version: str) -> Diagnosis:
     """Checks the C library, as `platform.libc_ver` names it ("" for musl)."""
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    return _diagnose(
+    return diagnose(
         "glibc",
         library == "glibc" and numbers >= GLIBC,
         f"{library} {version}".strip() or "no glibc",
@@ -203,10 +203,9 @@ def check_glibc(library: str, version: str) -> Diagnosis:
 
 def check_cpu(cpuinfo: str) -> Diagnosis:
     """Checks the CPU's flags in the text of /proc/cpuinfo."""
-    found = re.search(r"^flags\s*:(.*)$", cpuinfo, flags=re.MULTILINE)
-    flags = found.group(1).split() if found else []
+    flags = cpu_flags(cpuinfo)
     missing = [flag for flag in CPU_FLAGS if flag not in flags]
-    return _diagnose(
+    return diagnose(
         "cpu",
         not missing,
         f"without {', '.join(missing)}" if missing else f"has {', '.join(CPU_FLAGS)}",
@@ -215,9 +214,15 @@ def check_cpu(cpuinfo: str) -> Diagnosis:
     )
 
 
+def cpu_flags(cpuinfo: str) -> list[str]:
+    """Returns the flags of the first CPU in the text of /proc/cpuinfo."""
+    found = re.search(r"^flags\s*:(.*)$", cpuinfo, flags=re.MULTILINE)
+    return found.group(1).split() if found else []
+
+
 def check_memory(available: int | None) -> Diagnosis:
     """Checks the bytes of memory that a run may still take; None if not known."""
-    return _diagnose(
+    return diagnose(
         "memory",
         available is not None and available >= MEMORY_GIB * GIB,
         "not known" if available is None else f"{available / GIB:.1f} GiB available",
@@ -233,7 +238,7 @@ def check_disk(root: Path) -> Diagnosis:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     is_writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-    return _diagnose(
+    return diagnose(
         "disk",
         is_writable and free >= DISK_GIB * GIB,
         f"{free / GIB:.1f} GiB free in {folder}"
@@ -264,7 +269,7 @@ def check_versions(
             wrong.append(
                 f"{requirement.name} is {version}, not {requirement.specifier}"
             )
-    return _diagnose(
+    return diagnose(
         "versions",
         count > 0 and not wrong,
         "; ".join(wrong) or f"{count} requirements checked",
@@ -295,16 +300,16 @@ def check_probe(
         )
     except subprocess.TimeoutExpired:
         seen = f"no answer within {timeout_s:g} s"
-        return _diagnose(probe.name, False, seen, probe.mend)
+        return diagnose(probe.name, False, seen, probe.mend)
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         mend = probe.mend
         if -done.returncode == signal.SIGILL:
             mend = f"The CPU lacks an instruction that the wheel uses. {mend}"
-        return _diagnose(probe.name, False, f"killed by {name}", mend)
+        return diagnose(probe.name, False, f"killed by {name}", mend)
     said = done.stdout if done.returncode == 0 else done.stderr
     last = (said.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return _diagnose(probe.name, done.returncode == 0, last, probe.mend)
+    return diagnose(probe.name, done.returncode == 0, last, probe.mend)
 
 
 def available_memory(proc: Path, cgroup: Path) -> int | None:
@@ -318,7 +323,7 @@ def available_memory(proc: Path, cgroup: Path) -> int | None:
         available: in bytes; None if the system does not tell.
     """
     found = re.search(
-        r"^MemAvailable:\s*(\d+) kB", _read(proc / "meminfo"), re.MULTILINE
+        r"^MemAvailable:\s*(\d+) kB", read_if_there(proc / "meminfo"), re.MULTILINE
     )
     if not found:
         return None
@@ -332,10 +337,13 @@ def available_memory(proc: Path, cgroup: Path) -> int | None:
             cgroup / "memory",
         ),
     ):
-        most, used = _read(folder / limit).strip(), _read(folder / usage).strip()
+        most, used = (
+            read_if_there(folder / limit).strip(),
+            read_if_there(folder / usage).strip(),
+        )
         if most.isdigit() and used.isdigit():
             # Files in the page cache count as used, but give way.
-            stat = _read(folder / "memory.stat")
+            stat = read_if_there(folder / "memory.stat")
             cached = re.search(rf"^{inactive} (\d+)$", stat, re.MULTILINE)
             free = int(most) - int(used) + (int(cached.group(1)) if cached else 0)
             available = min(available, free)
@@ -367,7 +375,8 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def _diagnose(name: str, passed: bool, seen: str, mend: str) -> Diagnosis:
+def diagnose(name: str, passed: bool, seen: str, mend: str) -> Diagnosis:
+    """Returns a diagnosis; the mend only where it is needed."""
     return Diagnosis(name, passed, seen, "" if passed else mend)
 
 
@@ -375,7 +384,8 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def _read(path: Path) -> str:
+def read_if_there(path: Path) -> str:
+    """Returns a file's text, "" where there is none for us."""
     try:
         return path.read_text()
     except OSError:

@@ -5,7 +5,8 @@ from pathlib import Path
 from tfx import v1 as tfx
 
 from pipeline.config import TandemConfig
-from pipeline.pipeline import Surroundings, create_pipeline
+from pipeline.pipeline import create_pipeline
+from pipeline.surroundings import Surroundings
 
 
 def compile_pipeline(

@@ -68,6 +68,11 @@ class Layout:
         return self.events / "events.db"
 
     @property
+    def request_log(self) -> Path:
+        """A sample of what the HTTP API asked the model, as PredictionLog records."""
+        return self.events / "requests"
+
+    @property
     def data_report(self) -> Path:
         """The data gate's page of the latest run, for a browser."""
         return self.root / "report" / "data.html"
@@ -81,6 +86,24 @@ class Layout:
     def spans_page(self) -> Path:
         """Those figures as a page, for a browser."""
         return self.root / "report" / "spans.html"
+
+    @property
+    def policies(self) -> Path:
+        """What off-policy evaluation said of each release."""
+        return self.root / "report" / "policies.json"
+
+    def policy_board(self, config_name: str) -> Path:
+        """The same for TensorBoard, beside the runs."""
+        return self.pipeline / "Policies" / config_name
+
+    @property
+    def simulation(self) -> Path:
+        """The rounds of a simulated closed loop."""
+        return self.root / "report" / "simulation.json"
+
+    def simulation_board(self, config_name: str) -> Path:
+        """The same for TensorBoard, beside the runs."""
+        return self.pipeline / "Simulation" / config_name
 
     @property
     def log(self) -> Path:

@@ -23,10 +23,12 @@ from pipeline.config import TandemConfig
 from pipeline.last_release import LastReleaseStrategy
 from pipeline.layout import Layout
 from pipeline.library_log import library_log
-from pipeline.pipeline import Surroundings, create_pipeline
+from pipeline.pipeline import create_pipeline
+from pipeline.policy_history import judged_policy, record_policy
 from pipeline.report import collect_figures, copy_data_report, read_gates
 from pipeline.root_config import with_absolute_paths, with_replayed
 from pipeline.run_state import StageRun, read_run
+from pipeline.surroundings import Surroundings
 from serving.release_layout import list_releases
 
 StageStarted = Callable[[str], None]
@@ -145,6 +147,9 @@ def _write_report(
     """Writes what a whole run came to into the root's report."""
     layout.report.parent.mkdir(parents=True, exist_ok=True)
     layout.report.write_text(json.dumps(figures, indent=2) + "\n")
+    judged = judged_policy(config.name, figures)
+    if judged is not None:
+        record_policy(layout, judged)
     copy_data_report(stages, layout.data_report)
     (layout.report.parent / "config.json").write_text(config.model_dump_json(indent=2))
 

@@ -23,13 +23,13 @@ from components.evaluate_policy import TargetOf
 from components.policy_log import ShownRows, requests_of
 from models.bandit.off_policy import Target
 from pipeline.config import ConfigError
-from schemas.events import REQUEST_ID
 from schemas.features import (
     EVENT_ID,
     ITEM_ID,
     LABEL,
     POSITION,
     PROPENSITY,
+    REQUEST_ID,
     REWARD,
     TIMESTAMP,
     USER_ID,
@@ -80,12 +80,13 @@ def read_log_table(path: Path) -> LogTable:
     if POSITION in shown:
         positions = _numbers(shown[POSITION], path, POSITION).astype(np.int64)
     users = shown[USER_ID].astype(str).to_numpy(object)
+    ids = None
     if REQUEST_ID in shown:
-        requests = pd.factorize(shown[REQUEST_ID])[0].astype(np.int64)
-    elif TIMESTAMP in shown:
-        requests = requests_of(users, pd.factorize(shown[TIMESTAMP])[0])
-    else:
-        requests = np.arange(len(shown))
+        ids = shown[REQUEST_ID].fillna("").astype(str).to_numpy(object)
+    moments = np.arange(len(shown))
+    if TIMESTAMP in shown:
+        moments = pd.factorize(shown[TIMESTAMP])[0]
+    requests = requests_of(users, moments, ids)
     rows = ShownRows(
         users,
         shown[ITEM_ID].astype(str).to_numpy(object),

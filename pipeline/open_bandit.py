@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from schemas.events import REQUEST_ID
 from schemas.features import (
     EVENT_ID,
     EVENT_TYPE,
     ITEM_ID,
     POSITION,
     PROPENSITY,
+    REQUEST_ID,
     TIMESTAMP,
     USER_ID,
 )

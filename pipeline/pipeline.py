@@ -5,7 +5,6 @@ gate's report is blessed, so a refusal is recorded, with its reason, as an artif
 """
 
 import dataclasses
-from typing import Any
 
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
@@ -13,63 +12,24 @@ from tfx.dsl.components.base.base_node import BaseNode
 from components.artifacts import Release
 from components.build_index_component import BuildIndex
 from components.candidate_selection_component import SelectCandidates
-from components.compare_statistics_component import CompareStatistics
-from components.continue_release_component import ContinueRelease
+from components.continue_release_component import ContinueRelease, RankingBase
 from components.evaluate_policy_component import EvaluatePolicy
 from components.evaluate_ranking_component import EvaluateRanking
 from components.evaluate_retrieval_component import EvaluateRetrieval
 from components.export_recommender import ExportSettings
 from components.export_recommender_component import ExportRecommender
-from components.feature_statistics import statistics_options
 from components.gate_file import BLESSED
-from components.ingest_events_component import IngestEvents
 from components.policy_gate_settings import neutral_label
 from components.push_release_component import PushRelease
-from components.validate_examples_component import ValidateExamples
 from components.validate_serving_component import ValidateServing
+from models.ranking.registry import ranker_class
 from models.ranking.settings import Target
 from pipeline.config import TandemConfig
+from pipeline.data_stages import data_stages, transform_stage
 from pipeline.last_release import BaseReleaseStrategy
 from pipeline.ranking_eval import ranking_eval_config
+from pipeline.surroundings import Surroundings
 from schemas.features import LABEL, REWARD
-
-
-@dataclasses.dataclass(frozen=True)
-class Surroundings:
-    """What a pipeline is built into; each runner gives its own.
-
-    Attributes:
-        pipeline_root: where artifacts go.
-        serving_root: where releases are pushed.
-        schema_file: the curated schema; its path must change when its content does.
-        input_fingerprint: changes when the log does; see `sources.input_fingerprint`.
-        serving_fingerprint: changes when what was served does; read where skew is
-            measured.
-        candidates_fingerprint: changes when the deny list does.
-        newest_release: what the serving root holds; changes when a push is due again.
-        metadata_connection_config: of ML Metadata; None leaves it to the orchestrator.
-        last_release_strategy: which release the gates compare with.
-        incumbent: version of the release that serves, where that is not the newest that
-            a run pushed; 0 where it is.
-        checkpoints: folder that a killed training is resumed from by the next run; ""
-            where no folder outlives a stage.
-        span: the span to test on, "" where the log is split by shares.
-        continues: whether training continues the release of an earlier span.
-    """
-
-    pipeline_root: str
-    serving_root: str
-    schema_file: str
-    input_fingerprint: str
-    serving_fingerprint: str = ""
-    candidates_fingerprint: str = ""
-    newest_release: str = ""
-    metadata_connection_config: Any = None
-    last_release_strategy: type = tfx.dsl.experimental.LatestArtifactStrategy
-    incumbent: int = 0
-    checkpoints: str = ""
-    span: str = ""
-    continues: bool = False
 
 
 def create_pipeline(
@@ -89,11 +49,11 @@ def create_pipeline(
         config={"span": surroundings.span, "incumbent": surroundings.incumbent},
         release=tfx.dsl.Channel(type=Release),
     ).with_id("BaseRelease")
-    data = {stage.id: stage for stage in _data_stages(config, surroundings)}
+    data = {stage.id: stage for stage in data_stages(config, surroundings)}
     ingest, schema = data["IngestEvents"], data["ImportSchemaGen"]
     nodes = [last_release, *data.values()]
     with tfx.dsl.Cond(is_blessed(data["ValidateExamples"])):
-        transform = _transform(config, ingest, schema, surroundings)
+        transform = transform_stage(config, ingest, schema, surroundings)
         nodes.append(transform)
         learning = Learning(transform.outputs["transform_graph"])
         if surroundings.continues:
@@ -102,6 +62,10 @@ def create_pipeline(
                 summary=ingest.outputs["summary"],
                 release=base_release.outputs["release"],
                 settings_json=config.retrieval.model_dump_json(),
+                # Of others the base does not depend, nor what is trained from it.
+                ranking_json=config.ranking.model_dump_json()
+                if ranker_class(config.ranking).learns_in_order
+                else "",
                 catalog_json=config.features.model_dump_json(),
             )
             nodes = [base_release, *nodes, continuation]
@@ -127,75 +91,11 @@ class Learning:
 
     Attributes:
         transform_graph: of Transform, or with the vocabularies of a release before.
-        base: what retrieval continues from; None trains anew.
+        base: what a release left to learn on from; None trains anew.
     """
 
     transform_graph: tfx.types.BaseChannel
     base: tfx.types.BaseChannel | None = None
-
-
-def _transform(
-    config: TandemConfig,
-    ingest: BaseNode,
-    schema: BaseNode,
-    surroundings: Surroundings,
-) -> tfx.components.Transform:
-    """Returns the stage that analyses the features."""
-    # Where training goes on, what is new is new at the end of the log: an item that came
-    # with the eval split is to have an id of its own already.
-    analysed = ["train", "eval"] if surroundings.span else ["train"]
-    return tfx.components.Transform(
-        # Impressions hold every labelled row, whatever the answer was: an item that was
-        # shown but never liked gets an id of its own too.
-        examples=ingest.outputs["impressions"],
-        schema=schema.outputs["schema"],
-        preprocessing_fn="models.preprocessing.preprocessing_fn",
-        custom_config={"catalog": config.features.model_dump_json()},
-        materialize=False,
-        splits_config=tfx.proto.SplitsConfig(analyze=analysed, transform=[]),
-    )
-
-
-def _data_stages(config: TandemConfig, surroundings: Surroundings) -> list[BaseNode]:
-    """Returns the stages from the log to the data gate."""
-    ingest = IngestEvents(
-        settings_json=config.data.model_dump_json(),
-        catalog_json=config.features.model_dump_json(),
-        input_fingerprint=surroundings.input_fingerprint,
-    )
-    statistics = tfx.components.StatisticsGen(
-        examples=ingest.outputs["impressions"],
-        stats_options=statistics_options(
-            sample_share=config.gates.data.statistics_sample_share
-        ),
-    )
-    schema = tfx.components.ImportSchemaGen(schema_file=surroundings.schema_file)
-    validator = tfx.components.ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
-    )
-    stages = [ingest, statistics, schema, validator]
-    settings_json = config.gates.data.model_dump_json()
-    compared = {}
-    if config.gates.data.drift or config.gates.data.skew:
-        comparison = CompareStatistics(
-            impressions=ingest.outputs["impressions"],
-            statistics=statistics.outputs["statistics"],
-            schema=schema.outputs["schema"],
-            summary=ingest.outputs["summary"],
-            settings_json=settings_json,
-            serving_fingerprint=surroundings.serving_fingerprint,
-        )
-        stages.append(comparison)
-        compared = {"comparison": comparison.outputs["comparison"]}
-    data_gate = ValidateExamples(
-        anomalies=validator.outputs["anomalies"],
-        statistics=statistics.outputs["statistics"],
-        summary=ingest.outputs["summary"],
-        settings_json=settings_json,
-        name=config.name,
-        **compared,
-    )
-    return [*stages, data_gate]
 
 
 def _model_stages(
@@ -215,8 +115,9 @@ def _model_stages(
     )
     selection, retrieval, index, retrieval_gate = to_retrieval_gate
     candidates = selection.outputs["candidates"]
+    joined, ranking_learning = _ranking_learning(config, learning, retrieval)
     to_ranking_gate = _ranking_stages(
-        config, ingest, learning, schema, last_release, surroundings
+        config, ingest, ranking_learning, schema, last_release, surroundings
     )
     ranking, _, ranking_gate = to_ranking_gate
     export = ExportRecommender(
@@ -262,8 +163,22 @@ def _model_stages(
                 span=surroundings.span,
                 settings_json=config.push.model_dump_json(),
             )
-    gates_of_bundle = [policy_gate, serving_gate]
-    return [*to_retrieval_gate, *to_ranking_gate, export, *gates_of_bundle, push]
+    to_push = [export, policy_gate, serving_gate, push]
+    return [*to_retrieval_gate, *joined, *to_ranking_gate, *to_push]
+
+
+def _ranking_learning(
+    config: TandemConfig, learning: Learning, retrieval: BaseNode
+) -> tuple[list[BaseNode], Learning]:
+    """Returns what the ranker learns with, and the stage that joins it, if one does."""
+    if not ranker_class(config.ranking).learns_in_order:
+        # It learns all rows anew, and comes from the cache as long as these are the same.
+        return [], dataclasses.replace(learning, base=None)
+    if not config.ranking.bayesian_fm.two_tower_features:
+        return [], learning
+    channels = {} if learning.base is None else {"continued": learning.base}
+    join = RankingBase(retrieval_model=retrieval.outputs["model"], **channels)
+    return [join], dataclasses.replace(learning, base=join.outputs["base"])
 
 
 def _ranking_stages(
@@ -284,6 +199,7 @@ def _ranking_stages(
         schema,
         {"checkpoints": surroundings.checkpoints},
         transform_graph=learning.transform_graph,
+        base_model=learning.base,
     )
     evaluator = tfx.components.Evaluator(
         examples=impressions,
@@ -386,4 +302,6 @@ def _export_settings(config: TandemConfig) -> ExportSettings:
         policy=config.policy,
         num_candidates=config.serving.num_candidates,
         default_k=config.serving.default_k,
+        # What else the section says has made the items that are exported.
+        candidates=config.candidates.of_windows,
     )

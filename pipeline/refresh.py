@@ -41,6 +41,7 @@ from pipeline.library_log import library_log
 from pipeline.root_config import with_absolute_paths, with_replayed
 from serving.release_layout import ITEMS, PROFILES, Refresh, release_dir
 from serving.release_tables import latest_release
+from serving.saved_model_needs import needs_of_bundle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,6 +291,7 @@ class _Refresh:
                 g.gate: {check.name: check.seen for check in g.checks} for g in gates
             },
             refresh=refreshed.refresh,
+            compatibility=needs_of_bundle(bundle),
         )
         return dataclasses.replace(result, release=manifest.version)
 

@@ -11,13 +11,14 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from schemas.events import MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP, REQUEST_ID
+from schemas.events import MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP
 from schemas.features import (
     EVENT_ID,
     EVENT_TYPE,
     ITEM_ID,
     POSITION,
     PROPENSITY,
+    REQUEST_ID,
     TIMESTAMP,
     USER_ID,
 )

@@ -13,6 +13,7 @@ from schemas.features import (
     ITEM_ID,
     POSITION,
     PROPENSITY,
+    REQUEST_ID,
     SEEN,
     TIMESTAMP,
     USER_ID,
@@ -21,8 +22,6 @@ from schemas.features import (
     RawColumn,
     Side,
 )
-
-REQUEST_ID = "request_id"  # joins a response to the impression it answers
 
 REQUIRED_EVENT_COLUMNS = (EVENT_ID, TIMESTAMP, USER_ID, ITEM_ID, EVENT_TYPE)
 OPTIONAL_EVENT_COLUMNS = (VALUE, POSITION, PROPENSITY, REQUEST_ID)

@@ -32,6 +32,9 @@ REWARD = "reward"  # float >= 0, r_i of the retrieval loss
 POSITION = "position"  # int64 >= 0, absent where the log has none
 PROPENSITY = "propensity"  # float in (0, 1], absent where the log has none
 VALUE = "value"  # float, absent where the log has none
+REQUEST_ID = (
+    "request_id"  # of the request that showed it, absent where the log has none
+)
 SESSION_START = "session_start"  # int64, ms; absent where sessions are not asked for
 
 

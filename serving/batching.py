@@ -32,7 +32,10 @@ class _Batch:
 
     def lengths(self) -> list[int]:
         """Returns the rows of each request."""
-        return [len(next(iter(inputs.values()))) for inputs in self.inputs]
+        return [
+            next(len(array) for array in inputs.values() if array.ndim)
+            for inputs in self.inputs
+        ]
 
 
 class Batcher:
@@ -57,7 +60,8 @@ class Batcher:
         """Returns what the model answers to these inputs, as if they were alone.
 
         Inputs without a common first axis, and more rows than a batch may have, are run
-        by themselves.
+        by themselves. A scalar, such as the `k` of `recommend`, holds for all rows of a
+        run, so requests are joined where theirs are equal.
 
         Args:
             model: lent until this returns.
@@ -88,9 +92,14 @@ class Batcher:
 
     def _shapes(self, inputs: Arrays) -> tuple:
         """Returns what requests must have in common to be joined."""
-        if self._settings.pad_variable_length_inputs:
-            return tuple(sorted((name, array.ndim) for name, array in inputs.items()))
-        return tuple(sorted((name, array.shape[1:]) for name, array in inputs.items()))
+        is_padded = self._settings.pad_variable_length_inputs
+
+        def of(array: np.ndarray) -> tuple:
+            if array.ndim == 0:
+                return "scalar", array.dtype, array.item()
+            return "rows", array.ndim, None if is_padded else array.shape[1:]
+
+        return tuple((name, *of(inputs[name])) for name in sorted(inputs))
 
     def _new_batch(
         self, kind: tuple, model: SavedModel, signature: str, outputs: Sequence[str]
@@ -163,13 +172,15 @@ class Batcher:
             return batch.inputs[0]
         return {
             name: _stacked([inputs[name] for inputs in batch.inputs], missing)
-            for name in batch.inputs[0]
+            if first.ndim
+            else first
+            for name, first in batch.inputs[0].items()
         }
 
 
 def _common_rows(inputs: Arrays) -> int | None:
-    """Returns the length of the first axis that all share; None without one."""
-    lengths = {array.shape[0] if array.ndim else None for array in inputs.values()}
+    """Returns the length of the first axis that all share, but scalars; None without."""
+    lengths = {len(array) for array in inputs.values() if array.ndim}
     return lengths.pop() if len(lengths) == 1 else None
 
 

@@ -14,10 +14,11 @@ import grpc
 import numpy as np
 
 RECOMMEND_SIGNATURE = "recommend"
+RECOMMEND_AT_SIGNATURE = "recommend_at"  # the same at a moment, by the input `now`
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 # Inputs of a query that are arguments of `recommend`, not features.
-ARGUMENTS = ("user_id", "history_item_ids", "exclude_item_ids", "k", "seed")
+ARGUMENTS = ("user_id", "history_item_ids", "exclude_item_ids", "k", "seed", "now")
 
 
 class ServerUnavailableError(ConnectionError):
@@ -82,6 +83,7 @@ class RecommendationClient:
         k: int = 10,
         seed: int | None = None,
         model: str = "recommender",
+        now: int | None = None,
     ) -> Recommendation:
         """Asks for the items to show to one user.
 
@@ -95,6 +97,8 @@ class RecommendationClient:
             k: how many items to return.
             seed: of the policy's exploration; drawn at random where none is given.
             model: `recommender`, or `recommender_exact`.
+            now: ms since the epoch; only items that are available then come back. None
+                asks for what was available when the release was made.
 
         Returns:
             The recommendation.
@@ -108,7 +112,7 @@ class RecommendationClient:
             raise ValueError(f"`k` should be >= 1. Received: k={k}")
         seed = secrets.randbits(63) if seed is None else seed
         arguments = recommend_arguments(
-            user_id, history_item_ids, exclude_item_ids, k, seed
+            user_id, history_item_ids, exclude_item_ids, k, seed, now
         )
         features = dict(features or {})
         try:
@@ -117,7 +121,7 @@ class RecommendationClient:
             if error.code is not _INVALID:
                 raise
             # A release swapped in since the signature was read may have other inputs.
-            self._signatures.pop((model, RECOMMEND_SIGNATURE), None)
+            self._signatures.pop((model, _signature_of(arguments)), None)
             outputs, version = self._recommend(model, arguments, features)
         item_ids = [item.decode() for item in outputs["item_ids"][0] if item]
         return Recommendation(
@@ -218,7 +222,8 @@ class RecommendationClient:
     def _recommend(
         self, model: str, arguments: dict[str, np.ndarray], features: dict[str, object]
     ) -> tuple[dict[str, np.ndarray], int]:
-        key = (model, RECOMMEND_SIGNATURE)
+        name = _signature_of(arguments)
+        key = (model, name)
         if key not in self._signatures:
             self._signatures[key] = self.signature(*key)
         signature = self._signatures[key]
@@ -230,10 +235,13 @@ class RecommendationClient:
                 f"Received also: {unknown}"
             )
         inputs = arguments | {
-            name: feature_array(name, features.get(name), signature.inputs[name])
-            for name in known
+            key: feature_array(key, features.get(key), signature.inputs[key])
+            for key in known
         }
-        return self.predict(model, RECOMMEND_SIGNATURE, inputs)
+        if signature.inputs["k"].tensor_shape.unknown_rank:
+            # A number a row: a server may then join the request with any other.
+            inputs["k"] = inputs["k"][np.newaxis]
+        return self.predict(model, name, inputs)
 
     def _call(self, method, request):
         try:
@@ -260,15 +268,24 @@ def recommend_arguments(
     exclude_item_ids: Sequence[str],
     k: int,
     seed: int,
+    now: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Returns the inputs of `recommend` that are no features, for one user."""
-    return {
+    """Returns the inputs that are no features, for one user.
+
+    They are those of `recommend`; with `now`, of `recommend_at`.
+    """
+    moment = {} if now is None else {"now": np.array([now], np.int64)}
+    return moment | {
         "user_id": np.array([user_id], object),
         "history_item_ids": _row_of_strings(history_item_ids),
         "exclude_item_ids": _row_of_strings(exclude_item_ids),
         "k": np.array(k, np.int32),
         "seed": np.array([seed], np.int64),
     }
+
+
+def _signature_of(arguments: Mapping[str, np.ndarray]) -> str:
+    return RECOMMEND_AT_SIGNATURE if "now" in arguments else RECOMMEND_SIGNATURE
 
 
 def feature_array(name: str, value: object, info) -> np.ndarray:

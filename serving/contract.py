@@ -1,12 +1,13 @@
 """The promises of `recommend` at its edges, as requests and what their answers must be.
 
 An answer always, never an error: exactly k distinct, known, not excluded items, or as
-many as exist; the tail is "" with score 0 and propensity 0; the same seed gives the
-same answer.
+many as exist and the release's caps allow; the tail is "" with score 0 and propensity 0;
+the same seed gives the same answer.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +16,28 @@ Recommend = Callable[[Arrays], Arrays]
 
 _OUTPUTS = ("item_ids", "scores", "propensities")
 _SCALARS = ("k",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cap:
+    """How many items of a slate may share a value of one feature.
+
+    Attributes:
+        limit: at most so many.
+        values: of each item that has some.
+    """
+
+    limit: int
+    values: Mapping[str, Sequence[str]]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether no item has two values."""
+        return all(len(set(values)) < 2 for values in self.values.values())
+
+    def counts(self, items: Collection[str]) -> Counter[str]:
+        """Returns how many of some items have each value."""
+        return Counter(value for i in items for value in set(self.values.get(i, ())))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +50,19 @@ class EdgeCase:
     k: int
     min_items: int  # how many must come back
     max_items: int
+    caps: tuple[Cap, ...] = ()
 
 
-def edge_cases(template: Arrays, item_ids: Sequence[str]) -> list[EdgeCase]:
+def edge_cases(
+    template: Arrays, item_ids: Sequence[str], caps: Sequence[Cap] = ()
+) -> list[EdgeCase]:
     """Returns the requests at the edges of the contract.
 
     Args:
         template: inputs of any good `recommend` request; its first row's features and
             history are used.
         item_ids: every item of the catalogue.
+        caps: of the release's policy.
 
     Returns:
         One case per promise.
@@ -70,7 +97,7 @@ def edge_cases(template: Arrays, item_ids: Sequence[str]) -> list[EdgeCase]:
         "every item excluded": {"exclude_item_ids": _row(item_ids)},
     }
     return [
-        _case(name, {**base, **plain, **change}, item_ids)
+        _case(name, {**base, **plain, **change}, item_ids, tuple(caps))
         for name, change in changes.items()
     ]
 
@@ -126,6 +153,15 @@ def check_answer(case: EdgeCase, answer: Arrays) -> None:
             "items should be known and not excluded. "
             f"Received {len(strangers)} others: {strangers[:3]}"
         )
+    for cap in case.caps:
+        value, most = max(
+            cap.counts(items).items(), key=lambda pair: pair[1], default=("", 0)
+        )
+        if most > cap.limit:
+            raise ValueError(
+                f"{cap.limit} items at most should share a value. Received: {most} "
+                f"of {value!r}"
+            )
     if not case.min_items <= count <= case.max_items:
         raise ValueError(
             f"{case.min_items} items should come back, as k and the catalogue allow. "
@@ -143,7 +179,10 @@ def check_answer(case: EdgeCase, answer: Arrays) -> None:
 
 
 def _case(
-    name: str, inputs: dict[str, np.ndarray], item_ids: Sequence[str]
+    name: str,
+    inputs: dict[str, np.ndarray],
+    item_ids: Sequence[str],
+    caps: tuple[Cap, ...],
 ) -> EdgeCase:
     excluded = {_text(item) for item in inputs["exclude_item_ids"][0]}
     history = {_text(item) for item in inputs["history_item_ids"][0]}
@@ -157,9 +196,24 @@ def _case(
         k=k,
         # Whether the history's items come back is the policy's choice. A feature may
         # name an item to find more like it, which does not come back either.
-        min_items=min(k, len(allowed - history - named)),
+        min_items=min(k, _least_that_fit(allowed - history - named, caps)),
         max_items=min(k, len(allowed)),
+        caps=caps,
     )
+
+
+def _least_that_fit(items: Collection[str], caps: tuple[Cap, ...]) -> int:
+    """Returns how many of some items a slate holds at least, however it is drawn.
+
+    Where each item has one value of one feature, every order of drawing ends with as
+    many. Where values overlap it does not: an item may use up two values at once.
+    """
+    if not caps:
+        return len(items)
+    if len(caps) > 1 or not caps[0].is_single:
+        return min(1, len(items))
+    counts = caps[0].counts(items)
+    return len(items) - sum(max(0, n - caps[0].limit) for n in counts.values())
 
 
 def _named_items(inputs: Arrays) -> set[str]:

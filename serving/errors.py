@@ -20,6 +20,10 @@ class ModelLoadError(Exception):
     """A version of a model that cannot be served, and why."""
 
 
+class StoreUnavailableError(ConnectionError):
+    """A store of profiles or events that does not answer, and what to do about it."""
+
+
 class ServerStartError(Exception):
     """A server that cannot start, and what to do about it."""
 

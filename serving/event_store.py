@@ -90,15 +90,15 @@ class EventStore:
             most: how many, the latest ones.
 
         Returns:
-            (timestamp, item_id) of each, the oldest first; within a moment in the order
-            in which they came.
+            (timestamp, item_id) of each, the oldest first; within a moment by event id,
+            as ingestion orders them.
         """
         marks = ", ".join("?" * len(event_types))
         with self._lock:
             rows = self._connection.execute(
                 f"SELECT timestamp, item_id FROM events WHERE user_id = ? "
                 f"AND timestamp < ? AND event_type IN ({marks}) "
-                "ORDER BY timestamp DESC, number DESC LIMIT ?",
+                "ORDER BY timestamp DESC, event_id DESC LIMIT ?",
                 (user_id, before, *event_types, most),
             ).fetchall()
         return rows[::-1]
@@ -176,6 +176,20 @@ class EventStore:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
+
+
+def export_events(database: Path, folder: Path) -> list[Path]:
+    """Writes what a server took in as files; see `EventStore.write_segments`.
+
+    Args:
+        database: of the events.
+        folder: of the files.
+    """
+    store = EventStore(database)
+    try:
+        return store.write_segments(folder)
+    finally:
+        store.close()
 
 
 def _last_of(segment: Path) -> int:

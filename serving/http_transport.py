@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from serving.errors import ServerStartError
+from serving.slow_clients import ImpatientHttpProtocol
 
 _KEEP_ALIVE_S = 75
 
@@ -47,6 +48,7 @@ class HttpTransport:
         self._server = _Server(
             uvicorn.Config(
                 application,
+                http=ImpatientHttpProtocol,
                 log_config=None,
                 access_log=False,
                 lifespan="off",

@@ -5,6 +5,7 @@ only when the last request that holds it has ended, so that no request meets a g
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import enum
 import logging
@@ -83,8 +84,11 @@ class ModelStore:
         served before stays; it is tried again only after it has left the disk.
         """
         with self._refreshing:
+            before = self.available_versions()
             for model in self._models.values():
                 self._refresh_model(model)
+            if self.available_versions() != before:
+                _give_back_memory()
 
     def serve(self, models: Sequence[ServedModel]) -> None:
         """Serves these models from now on; returns when their versions are loaded.
@@ -255,6 +259,16 @@ class ModelStore:
         if saved_model is not None:
             saved_model.close()
             _LOG.info("%s version %d is dropped", version.model_name, version.number)
+
+
+def _give_back_memory() -> None:
+    """Returns to the system what freed versions leave in the allocator's hands.
+
+    glibc keeps freed memory for the threads that asked for it, and versions are loaded
+    on many: the process would grow with every swap.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library has none
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def load_warm(directory: Path, version: int) -> SavedModel:

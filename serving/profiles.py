@@ -1,18 +1,16 @@
 """What is known of a user at once, by id: features, and the items of the log's past.
 
 A release brings the profiles of all users as of the end of its log. What users did since is
-in the event store; `past_of` puts the two together by the rule that made the training
-rows. `SqliteProfiles` holds them for one machine; what else has `read` and `load` can take
-its place.
+in the event log; `past_of` puts the two together by the rule that made the training rows.
+Both have two homes: SQLite for one server (`sqlite_profiles.py`, `event_store.py`), Redis
+for several (`redis_profiles.py`, `redis_events.py`).
 """
 
 import dataclasses
 import json
-import sqlite3
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,15 +18,9 @@ import pyarrow.parquet as pq
 from schemas.events import PROFILES_AS_OF
 from schemas.features import HISTORY, MAX_SEEN, SEEN, USER_ID
 from schemas.history import history_at
-from serving.event_store import EventStore
 from serving.release_layout import PROFILES
 from serving.release_tables import Profile, ReleaseTables
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS profiles (user_id TEXT PRIMARY KEY, record TEXT NOT NULL)
-  WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS loaded (release INTEGER, as_of INTEGER);
-"""
 _ROWS_AT_ONCE = 10_000
 
 
@@ -46,77 +38,39 @@ class Snapshot:
 
 
 class ProfileStore(Protocol):
-    """Profiles by user id."""
-
-    def read(self, user_id: str) -> tuple[Profile, Snapshot]:
-        """Returns a user's profile, an empty one for an unknown user."""
-
-    def load(self, tables: ReleaseTables) -> None:
-        """Takes the profiles of a release in place of those that there are."""
-
-
-class SqliteProfiles:
-    """Profiles in an SQLite file; any thread may call it.
-
-    Args:
-        path: of the database; made with its folder if missing.
-    """
-
-    def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False
-        )
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.executescript(_SCHEMA)
+    """Profiles by user id; any thread may call it."""
 
     def read(self, user_id: str) -> tuple[Profile, Snapshot]:
         """Returns a user's profile, an empty one for an unknown user.
 
         Raises:
             LookupError: before the first `load`.
+            StoreUnavailableError: if the store does not answer.
         """
-        with self._lock:
-            loaded = self._connection.execute("SELECT * FROM loaded").fetchone()
-            found = self._connection.execute(
-                "SELECT record FROM profiles WHERE user_id = ?", (user_id,)
-            ).fetchone()
-        if loaded is None:
-            raise LookupError("no release's profiles have been loaded")
-        snapshot = Snapshot(*loaded)
-        if found is None:
-            return Profile(user_id, [], [], {}, is_known=False), snapshot
-        record = json.loads(found[0])
-        return Profile(user_id=user_id, is_known=True, **record), snapshot
 
     def load(self, tables: ReleaseTables) -> None:
-        """Takes the profiles of a release in place of those that there are, at once."""
-        files = sorted((tables.directory / PROFILES).glob("*.parquet"))
-        with self._lock:
-            loaded = self._connection.execute("SELECT release FROM loaded").fetchone()
-            if loaded == (tables.version,):
-                return
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.execute("DELETE FROM profiles")
-                self._connection.execute("DELETE FROM loaded")
-                for file in files:
-                    self._connection.executemany(
-                        "INSERT INTO profiles VALUES (?, ?)", _records(file)
-                    )
-                self._connection.execute(
-                    "INSERT INTO loaded VALUES (?, ?)", (tables.version, _as_of(files))
-                )
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        """Takes the profiles of a release in place of those that there are, at once.
+
+        Whoever reads meanwhile sees the old ones or the new ones, never some of each.
+
+        Raises:
+            StoreUnavailableError: if the store does not answer.
+        """
 
     def close(self) -> None:
-        """Closes the database."""
-        with self._lock:
-            self._connection.close()
+        """Lets go of the store."""
+
+
+class EventLog(Protocol):
+    """What a service takes in, and what a user did lately; any thread may call it."""
+
+    def append(self, events: Sequence[Mapping[str, Any]]) -> int:
+        """Writes events, all or none, and returns how many are new."""
+
+    def past(
+        self, user_id: str, event_types: Sequence[str], before: int, most: int
+    ) -> list[tuple[int, str]]:
+        """Returns (timestamp, item_id) of what a user did lately, the oldest first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +89,7 @@ class Past:
 def past_of(
     profile: Profile,
     snapshot: Snapshot,
-    events: EventStore,
+    events: EventLog,
     positive_types: Sequence[str],
     at: int,
     length: int,
@@ -159,25 +113,38 @@ def past_of(
     return Past(history, [*profile.seen_item_ids, *new][-MAX_SEEN:])
 
 
-def _records(file: Path) -> Iterable[tuple[str, str]]:
-    for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
-        for row in batch.to_pylist():
-            user_id = row.pop(USER_ID)
-            record = {
-                "history_item_ids": row.pop(HISTORY) or [],
-                "seen_item_ids": row.pop(SEEN, None) or [],
-                "features": {
-                    f"user_{name}": value
-                    for name, value in row.items()
-                    if value is not None
-                },
-            }
-            yield user_id, json.dumps(record)
+def profile_of(user_id: str, record: str) -> Profile:
+    """Returns the profile that `profile_records` wrote down."""
+    return Profile(user_id=user_id, is_known=True, **json.loads(record))
 
 
-def _as_of(files: Sequence[Path]) -> int:
-    """Returns the moment that files say; 0 for those of a release that says none."""
+def profile_records(tables: ReleaseTables) -> Iterable[tuple[str, str]]:
+    """Yields (user_id, profile as JSON) of each user that a release knows."""
+    for file in _files(tables):
+        for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                yield row.pop(USER_ID), json.dumps(_record(row))
+
+
+def snapshot_of(tables: ReleaseTables) -> Snapshot:
+    """Returns of which moment a release's profiles are; 0 where it does not say."""
     moments = [
-        (pq.read_schema(file).metadata or {}).get(PROFILES_AS_OF) for file in files
+        (pq.read_schema(file).metadata or {}).get(PROFILES_AS_OF)
+        for file in _files(tables)
     ]
-    return max((int(moment) for moment in moments if moment), default=0)
+    as_of = max((int(moment) for moment in moments if moment), default=0)
+    return Snapshot(tables.version, as_of)
+
+
+def _record(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "history_item_ids": row.pop(HISTORY) or [],
+        "seen_item_ids": row.pop(SEEN, None) or [],
+        "features": {
+            f"user_{name}": value for name, value in row.items() if value is not None
+        },
+    }
+
+
+def _files(tables: ReleaseTables) -> list[Path]:
+    return sorted((tables.directory / PROFILES).glob("*.parquet"))

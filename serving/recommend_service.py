@@ -9,29 +9,31 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import grpc
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from tensorflow_serving.apis import model_pb2
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from schemas.decisions import Decision, ShownItem, hash_of_request
 from schemas.events import MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP
-from serving import prediction_service
+from serving import prediction_service, tensor_codec
 from serving.batching import Arrays
 from serving.calls import Calls
 from serving.client import (
     ARGUMENTS,
+    RECOMMEND_AT_SIGNATURE,
     RECOMMEND_SIGNATURE,
     feature_array,
     recommend_arguments,
 )
-from serving.errors import RequestError, invalid_argument
-from serving.event_store import EventStore
-from serving.profiles import Past, ProfileStore, past_of
+from serving.errors import RequestError, StoreUnavailableError, invalid_argument
+from serving.profiles import EventLog, Past, ProfileStore, past_of
+from serving.request_log import RequestLog
 from serving.saved_model import SavedModel
 
 MAX_ITEMS = 1000  # of a slate, and of events in one request
+MAX_FIELDS = 100  # of a context, and of an event beyond those that are declared
 _MODEL = "recommender"
 _CONTEXT = "context_"
 
@@ -46,7 +48,9 @@ class RecommendRequest(BaseModel):
     user_id: Id
     k: int = Field(default=10, ge=1, le=MAX_ITEMS)
     context: dict[str, JsonValue] = Field(
-        default={}, description="Context features by their names, such as `hour`."
+        default={},
+        max_length=MAX_FIELDS,
+        description="Context features by their names, such as `hour`.",
     )
     exclude_item_ids: list[Id] = Field(default=[], max_length=10_000)
     seed: int | None = Field(
@@ -92,6 +96,15 @@ class IncomingEvent(BaseModel):
         default=None, description="Of the recommendation that it answers."
     )
     value: float | None = Field(default=None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _has_few_further_fields(self) -> Self:
+        further = len(self.model_extra or {})
+        if further > MAX_FIELDS:
+            raise ValueError(
+                f"at most {MAX_FIELDS} further fields are kept. Received: {further}"
+            )
+        return self
 
 
 class EventsRequest(BaseModel):
@@ -163,21 +176,24 @@ class RecommendService:
         events: take in what is shown and done.
         settings: of the log.
         clock: returns ms since the epoch.
+        request_log: takes a sample of what the model is asked; None logs nothing.
     """
 
     def __init__(
         self,
         calls: Calls,
         profiles: ProfileStore,
-        events: EventStore,
+        events: EventLog,
         settings: ServiceSettings,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        request_log: RequestLog | None = None,
     ):
         self.settings = settings
         self._calls = calls
         self._profiles = profiles
         self._events = events
         self._clock = clock
+        self._request_log = request_log
 
     async def recommend(self, request: RecommendRequest) -> RecommendResponse:
         """Returns a slate, after it has been logged.
@@ -224,7 +240,7 @@ class RecommendService:
         features |= {f"{_CONTEXT}{k}": value for k, value in request.context.items()}
         excluded = [*past.seen, *request.exclude_item_ids]
         arguments = recommend_arguments(
-            request.user_id, past.history, excluded, request.k, seed
+            request.user_id, past.history, excluded, request.k, seed, at
         )
         slate, release = await self._shown(arguments, features, request.context)
         return Preview(
@@ -265,19 +281,19 @@ class RecommendService:
         return EventsResponse(accepted=new, duplicates=len(records) - new)
 
     def _looked_up(self, user_id: str, at: int) -> tuple[Any, Past]:
+        settings = self.settings
         try:
             profile, snapshot = self._profiles.read(user_id)
-        except LookupError as error:
+            past = past_of(
+                profile,
+                snapshot,
+                self._events,
+                settings.positive_types,
+                at,
+                settings.history_length,
+            )
+        except (LookupError, StoreUnavailableError) as error:
             raise RequestError(grpc.StatusCode.UNAVAILABLE, str(error)) from error
-        settings = self.settings
-        past = past_of(
-            profile,
-            snapshot,
-            self._events,
-            settings.positive_types,
-            at,
-            settings.history_length,
-        )
         return profile, past
 
     async def _shown(
@@ -288,10 +304,14 @@ class RecommendService:
     ) -> tuple[tuple[ShownItem, ...], int]:
         """Returns the slate that the model answers with, and its release."""
         spec = model_pb2.ModelSpec(name=_MODEL, signature_name=RECOMMEND_SIGNATURE)
+        inputs = dict(arguments)
 
         def read(model: SavedModel) -> prediction_service.Run:
+            if RECOMMEND_AT_SIGNATURE in model.signatures:  # earlier releases have none
+                spec.signature_name = RECOMMEND_AT_SIGNATURE
             name, signature = prediction_service.named_signature(model, spec)
-            inputs = dict(arguments)
+            if "now" not in signature.inputs:
+                inputs.pop("now", None)
             # Features that a release no longer reads stay behind; context is asked for
             # now, so what it does not read is a mistake.
             unknown = [k for k in context if f"{_CONTEXT}{k}" not in signature.inputs]
@@ -311,6 +331,13 @@ class RecommendService:
             return prediction_service.Run(name, inputs, [])
 
         def write(version: int, outputs: Arrays) -> tuple[tuple[ShownItem, ...], int]:
+            if self._request_log is not None:
+                of_version = model_pb2.ModelSpec()
+                of_version.CopyFrom(spec)
+                of_version.version.value = version
+                self._request_log.offer_made(
+                    of_version, lambda: _messages(of_version, inputs, outputs)
+                )
             columns = (outputs[n][0] for n in ("item_ids", "scores", "propensities"))
             return tuple(
                 ShownItem(
@@ -323,3 +350,15 @@ class RecommendService:
             ), version
 
         return await self._calls.predict("HTTP", spec, read, write)
+
+
+def _messages(
+    spec: model_pb2.ModelSpec, inputs: Arrays, outputs: Arrays
+) -> tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]:
+    """Returns a call as it would have gone over the wire."""
+    request = predict_pb2.PredictRequest(model_spec=spec)
+    response = predict_pb2.PredictResponse(model_spec=spec)
+    for message, arrays in ((request.inputs, inputs), (response.outputs, outputs)):
+        for name, array in arrays.items():
+            message[name].CopyFrom(tensor_codec.encode(array))
+    return request, response

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from serving.compatibility import Compatibility
+
 MODELS = ("recommender", "recommender_exact", "retrieval", "ranking")
 MEMORY_MODEL = "memory"
 OPTIONAL_MODELS = (MEMORY_MODEL,)  # of a release whose ranker keeps memories of users
@@ -71,6 +73,7 @@ class ReleaseManifest(BaseModel):
     gates: dict[str, dict[str, str]]  # what each gate saw: gate -> check -> seen
     refresh: Refresh | None = None  # of a release that a refresh made
     rollback: Rollback | None = None  # of a release that took another one back
+    compatibility: Compatibility | None = None  # None in those of before it was stated
 
 
 def models_of(folder: Path) -> tuple[str, ...]:

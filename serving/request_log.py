@@ -76,9 +76,23 @@ class RequestLog:
             request: of a type that PredictionLog has a field for.
             response: its answer.
         """
+        self.offer_made(spec, lambda: (request, response))
+
+    def offer_made(
+        self,
+        spec: model_pb2.ModelSpec,
+        make: Callable[[], tuple[Message, Message]],
+    ) -> None:
+        """Logs a call, if it is drawn, whose messages are only made then.
+
+        Args:
+            spec: as of `offer`.
+            make: returns request and response.
+        """
         sampling = self._sampling_of(spec.name)
         if sampling is None or self._draw() >= sampling.rate:
             return
+        request, response = make()
         log = prediction_log_pb2.PredictionLog()
         log.log_metadata.model_spec.CopyFrom(spec)
         log.log_metadata.sampling_config.sampling_rate = sampling.rate

@@ -33,6 +33,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     try:
         found = json.loads(body)
+        if b"\\u" in body:  # may write half a character, which no UTF-8 has
+            dumps(found)
     except (ValueError, RecursionError) as error:
         raise invalid_argument(f"JSON Parse error: {error}") from error
     if not isinstance(found, dict):
@@ -203,7 +205,7 @@ def _number(value: object, dtype: np.dtype) -> object:
 
 def _bytes(value: object, name: str) -> bytes:
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass")
+        return value.encode()
     if (
         isinstance(value, dict)
         and set(value) == {_B64}

@@ -1,5 +1,6 @@
 """The REST side of the server: TF Serving's paths and bodies, as an ASGI application."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -20,7 +21,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving import example_service, prediction_service, rest_json
+from serving import example_service, prediction_service, rest_json, slow_clients
 from serving.calls import Calls
 from serving.errors import RequestError, invalid_argument
 from serving.model_service import get_model_status
@@ -179,14 +180,23 @@ async def read_body(request: Request, most: int) -> bytes:
     """Returns a request's body.
 
     Raises:
-        HTTPException: 413 if it has more than `most` bytes; the rest is not read.
+        HTTPException: 413 if it has more than `most` bytes, 408 if it does not come in
+            time; the rest is not read.
     """
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise HTTPException(413, f"the body should have at most {most} bytes")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(slow_clients.BODY_TIMEOUT_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise HTTPException(
+                        413, f"the body should have at most {most} bytes"
+                    )
+                parts.append(part)
+    except TimeoutError:
+        raise HTTPException(
+            408, f"the body should come within {slow_clients.BODY_TIMEOUT_S:g} s"
+        ) from None
     return b"".join(parts)
 
 

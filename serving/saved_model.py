@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.python.framework import ops
 
 from models.scann_ops import SCANN_OP_PREFIX, register_scann_ops
 from serving.errors import ModelLoadError, invalid_argument
+from serving.graph_import import load_graph
 
 _INIT_OP = "__saved_model_init_op"  # listed among the signatures, but is none
 
@@ -83,6 +85,11 @@ class SavedModel:
         """Frees the model's memory; no call may be running."""
         self._callables.clear()
         self._session.close()
+        graph = self._session.graph
+        del self._session
+        # A graph and its operations name each other: without this its memory would stay
+        # until Python's collector comes by, which is hours after start-up.
+        ops.dismantle_graph(graph)
 
 
 def _load(
@@ -99,9 +106,7 @@ def _load(
         if SCANN_OP_PREFIX in graph_file.read_bytes():
             register_scann_ops()
         with session.graph.as_default(), _without_deprecation_warnings():
-            meta_graph = tf.compat.v1.saved_model.load(
-                session, [tf.saved_model.SERVING], str(directory)
-            )
+            meta_graph = load_graph(session, directory)
         signatures = {
             name: signature
             for name, signature in meta_graph.signature_def.items()
@@ -111,6 +116,7 @@ def _load(
             raise ModelLoadError("it has no signature to serve")
     except Exception as error:
         session.close()
+        ops.dismantle_graph(session.graph)
         raise ModelLoadError(f"`{directory}` could not be loaded: {error}") from error
     return session, signatures
 

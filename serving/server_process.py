@@ -29,6 +29,7 @@ class ServerProcess:
 
     Attributes:
         target: "host:port" once started.
+        rest_port: of the REST API; None without the option `--rest-port`.
         models: versions that answer, by model name.
         load_errors: why a model does not answer, by model name.
     """
@@ -43,6 +44,7 @@ class ServerProcess:
         self.root = Path(root)
         self._options = tuple(options)
         self.target = ""
+        self.rest_port: int | None = None
         self.models: dict[str, list[int]] = {}
         self.load_errors: dict[str, str] = {}
         self._start_timeout_s = start_timeout_s
@@ -79,6 +81,7 @@ class ServerProcess:
             self.stop()
             raise
         self.target = ready["target"]
+        self.rest_port = ready["rest_port"]
         self.models = ready["models"]
         self.load_errors = ready["errors"]
         return self

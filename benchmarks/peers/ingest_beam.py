@@ -244,6 +244,8 @@ def _example(
         **_side_features("user", event["user_id"], user),
         **_side_features("item", event["item_id"], item),
     }
+    if event["request_id"]:
+        features["request_id"] = _bytes([event["request_id"]])
     if event["position"] is not None:
         features["position"] = Feature(int64_list=Int64List(value=[event["position"]]))
     if event["propensity"] is not None:

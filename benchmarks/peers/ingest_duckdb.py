@@ -124,7 +124,7 @@ def _events(
         )
     columns = database.execute(
         """
-        select event_id, timestamp, u.code as user, i.code as item, type,
+        select event_id, request_id, timestamp, u.code as user, i.code as item, type,
                coalesce(position, -1) as position,
                coalesce(propensity, 'nan'::double) as propensity
         from events join users u using (user_id) join items i using (item_id)
@@ -151,6 +151,7 @@ def _events(
     }
     return row_writer.Events(
         event_ids=_plain(columns["event_id"]).tolist(),
+        request_ids=columns["request_id"].tolist(),  # None where its mask is set
         timestamps=_plain(columns["timestamp"]),
         user_of=_plain(columns["user"]),
         item_of=_plain(columns["item"]),

@@ -144,6 +144,7 @@ def _events(
     item_of, item_ids = _codes(unique["item_id"])
     return row_writer.Events(
         event_ids=unique["event_id"].to_list(),
+        request_ids=unique["request_id"].to_list(),
         timestamps=unique["timestamp"].to_numpy(),
         user_of=user_of,
         item_of=item_of,

@@ -22,6 +22,7 @@ class Events:
 
     Attributes:
         event_ids: [N] str.
+        request_ids: [N] str, None or "" for none.
         timestamps: [N] int64.
         user_of, item_of: [N] int64, into `users` and `items`.
         types: [N] int64, into the declared event types.
@@ -33,6 +34,7 @@ class Events:
     """
 
     event_ids: list[str]
+    request_ids: list[str | None]
     timestamps: np.ndarray
     user_of: np.ndarray
     item_of: np.ndarray
@@ -117,6 +119,9 @@ class _Encoder:
         self._id_heads = tfe.Heads(
             lambda value: tfe.bytes_entry("event_id", tfe.delimited(b"\x0a", value))
         )
+        self._request_heads = tfe.Heads(
+            lambda value: tfe.bytes_entry("request_id", tfe.delimited(b"\x0a", value))
+        )
         self._history_heads = tfe.Heads(
             lambda values: tfe.bytes_entry("history_item_ids", values)
         )
@@ -135,6 +140,7 @@ class _Encoder:
         users, items, types = self._users, self._items, self._types
         outcomes, places = self._outcomes, self._places
         id_heads, history_heads = self._id_heads, self._history_heads
+        requests, request_heads = events.request_ids, self._request_heads
         moments, size = tfe.varints(events.timestamps[rows])
         moment_head = tfe.Heads(
             lambda v: tfe.int_entry("timestamp", 1 << 7 * len(v) - 7)
@@ -157,6 +163,7 @@ class _Encoder:
             )
         ):
             name = ids[row].encode()
+            request = (requests[row] or "").encode()
             chance = (
                 b"" if no_chance[at] else chance_head + chances[4 * at : 4 * at + 4]
             )
@@ -173,6 +180,7 @@ class _Encoder:
                 + history[first:last]
                 + places[place]
                 + chance
+                + (request_heads[len(request)] + request if request else b"")
             )
 
 

@@ -22,6 +22,7 @@ from schemas.features import (
     LABEL,
     POSITION,
     PROPENSITY,
+    REQUEST_ID,
     REWARD,
     SESSION_START,
     TIMESTAMP,
@@ -212,6 +213,7 @@ class ShardRows:
             ),
             (POSITION, table[POSITION].combine_chunks(), encoding.int_entries),
             (PROPENSITY, table[PROPENSITY].combine_chunks(), encoding.float_entries),
+            (REQUEST_ID, table[REQUEST_ID].combine_chunks(), encoding.text_entries),
         ):
             if array.null_count < len(array):
                 nothing = pa.scalar(None, array.type)

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 from components.ingestion.caps import within_daily_cap
 from components.ingestion.responses import join_responses
 from components.ingestion.settings import DataSettings, EventType
-from schemas.events import MINUTE_MS, REQUEST_ID
+from schemas.events import MINUTE_MS
 from schemas.features import (
     EVENT_ID,
     EVENT_TYPE,
     ITEM_ID,
+    REQUEST_ID,
     TIMESTAMP,
     USER_ID,
     VALUE,

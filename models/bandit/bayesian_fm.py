@@ -1,8 +1,11 @@
 """The Bayesian factorisation machine: a logit, and how sure the model is of it."""
 
+import math
+import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from models.bandit import laplace
@@ -13,6 +16,7 @@ from models.ranking.bayesian_fm_settings import BayesianFMSettings
 from models.ranking.ranker import Ranker, Tensors
 from schemas.features import FeatureKind
 
+_BIAS = "bias"  # the field of row 0
 _BIAS_DEVIATION = 10.0  # a click-through rate of .1 % is 7 below 0
 _ONE_ID = (FeatureKind.CATEGORICAL, FeatureKind.ITEM_ID)
 
@@ -48,10 +52,16 @@ class BayesianFM(Ranker):
     another value than the same item as a candidate. The logit is then linear in each
     parameter, as the posterior takes it to be.
 
+    The prior means of a field's values depend on the seed and the field alone, so that a
+    vocabulary that grows at its end changes none of them.
+
     Args:
         space: the transformed features.
         settings: the prior and the updates.
         items: not read: the history is a field of item ids.
+
+    Attributes:
+        field_rows: how many rows of the tables each field has, one field after the other.
 
     References:
         [1] Chapelle, Li. An Empirical Evaluation of Thompson Sampling. NIPS 2011.
@@ -70,24 +80,29 @@ class BayesianFM(Ranker):
     ) -> None:
         super().__init__(space, **kwargs)
         self.settings = settings or BayesianFMSettings()
-        self._first_row: dict[str, int] = {}
-        num_rows = 1  # row 0 is the bias
-        for feature in (*space.query_features, *space.candidate_features):
-            self._first_row[feature.name] = num_rows
-            num_rows += _num_values(feature)
-        shape = (num_rows, 1 + self.settings.embedding_dim)
+        features = (*space.query_features, *space.candidate_features)
+        self.field_rows = {_BIAS: 1} | {f.name: _num_values(f) for f in features}
+        ends = np.cumsum(list(self.field_rows.values())).tolist()
+        self._first_row = dict(zip(self.field_rows, [0, *ends], strict=False))
+        shape = (ends[-1], 1 + self.settings.embedding_dim)
         self.means = self.add_weight("means", shape, initializer=self._prior_means)
         self.precisions = self.add_weight(
             "precisions", shape, initializer=self._prior_precisions, trainable=False
         )
 
     def _prior_means(self, shape, dtype=None, **kwargs) -> tf.Tensor:
-        num_rows, width = shape
-        spread = tf.keras.initializers.RandomNormal(
-            stddev=self.settings.initial_deviation
-        )
-        vectors = spread([num_rows - 1, width - 1], dtype)
-        return tf.pad(vectors, [[1, 0], [1, 0]])
+        seed = np.random.randint(2**31)  # follows `tf.keras.utils.set_random_seed`
+        means = np.zeros(shape, np.float32)
+        for name, first in self._first_row.items():
+            if name == _BIAS:
+                continue
+            size = [self.field_rows[name], shape[1] - 1]
+            # Drawn row by row: the first n rows are the same however many there are.
+            draw = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            means[first : first + size[0], 1:] = draw.normal(
+                scale=self.settings.initial_deviation, size=size
+            )
+        return tf.constant(means, dtype or tf.float32)
 
     def _prior_precisions(self, shape, dtype=None, **kwargs) -> tf.Tensor:
         bias, others = self._prior_rows()
@@ -226,15 +241,36 @@ class BayesianFM(Ranker):
         return {"posterior": posterior, "shared_posterior": self.shared_posterior}
 
     def distributions(self) -> dict[str, tf.Tensor]:
-        """Returns the posterior's means and the deviations as a share of the prior's."""
-        _, others = self._prior_rows()
-        deviations = tf.sqrt(others / self.precisions[1:])
-        return {
-            "posterior/weights": self.means[1:, 0],
-            "posterior/vectors": self.means[1:, 1:],
-            "posterior/weight_deviations_of_prior": deviations[:, 0],
-            "posterior/vector_deviations_of_prior": deviations[:, 1:],
+        """Returns the posterior, field by field: [n] numbers each, or [] one number.
+
+        Means and log10 of precisions of the values that rows have held; how many values
+        that is; the bias's.
+        """
+        out = {
+            "posterior/bias/mean": self.means[0, 0],
+            "posterior/bias/precision": self.precisions[0, 0],
         }
+        _, prior = self._prior_rows()
+        for name, first in self._first_row.items():
+            if name == _BIAS:
+                continue
+            field = slice(first, first + self.field_rows[name])
+            means, precisions = self.means[field], self.precisions[field]
+            is_touched = precisions[:, 0] > prior[0, 0]
+            means, precisions = (
+                tf.boolean_mask(table, is_touched) for table in (means, precisions)
+            )
+            log10_precisions = tf.math.log(precisions) / math.log(10.0)
+            out |= {
+                f"posterior/{name}/weight_means": means[:, 0],
+                f"posterior/{name}/vector_means": tf.reshape(means[:, 1:], [-1]),
+                f"posterior/{name}/weight_log10_precisions": log10_precisions[:, 0],
+                f"posterior/{name}/vector_log10_precisions": tf.reshape(
+                    log10_precisions[:, 1:], [-1]
+                ),
+                f"posterior/{name}/touched": tf.math.count_nonzero(is_touched),
+            }
+        return out
 
     def _sides(self, query: Tensors, candidates: Tensors) -> tuple[Sums, Sums]:
         return (

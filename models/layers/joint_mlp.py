@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from models.layers.dropout import Dropout
 from models.layers.mlp import MLP
 
 
@@ -34,8 +35,8 @@ class JointMLP(tf.keras.layers.Layer):
         self.query_dense = dense(first, use_bias=False, name="query_dense")
         self.candidate_dense = dense(first, use_bias=False, name="candidate_dense")
         self.bias = self.add_weight(name="bias", shape=(first,), initializer="zeros")
-        self.dropout = tf.keras.layers.Dropout(dropout)
         self.make_layers(rest)
+        self.dropout = Dropout(dropout)
         self.out = dense(1, use_bias=False, name="out")
 
     def call(

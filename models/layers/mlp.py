@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from models.layers.dropout import Dropout
+
 
 @tf.keras.utils.register_keras_serializable("tandem")
 class MLP(tf.keras.layers.Layer):
@@ -25,7 +27,7 @@ class MLP(tf.keras.layers.Layer):
         self.dense = [
             tf.keras.layers.Dense(units, activation="relu") for units in self.hidden
         ]
-        self.drop = tf.keras.layers.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns [..., hidden[-1]] for inputs [..., D]."""

@@ -6,6 +6,15 @@ it; the product over a slate is the slate's probability.
 """
 
 from models.policy.noise import gumbel_noise
+from models.policy.rules import NO_VALUE, SlateRules, within_caps
 from models.policy.slate import Slate, select_slate, slate_propensities
 
-__all__ = ["Slate", "gumbel_noise", "select_slate", "slate_propensities"]
+__all__ = [
+    "NO_VALUE",
+    "Slate",
+    "SlateRules",
+    "gumbel_noise",
+    "select_slate",
+    "slate_propensities",
+    "within_caps",
+]

@@ -21,6 +21,7 @@ class Stream(enum.Enum):
     SHARED_DRAW = 4  # and what its parameters share
     SHARED_SAMPLES = 5  # the same for the estimate of a propensity
     OWN_SAMPLES = 6
+    PLACE_NOISE = 7  # softmax where logits change from place to place
 
 
 def gumbel_noise(seeds: tf.Tensor, item_keys: tf.Tensor) -> tf.Tensor:

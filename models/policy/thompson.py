@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from models.policy.choice import largest
+from models.policy.choice import Penalty, largest
 from models.policy.noise import Stream, place_seeds, uniform_noise
 
 _LEAST = 1e-37  # of a float32 that is not rounded to 0
@@ -59,16 +59,22 @@ class Thompson:
         self._alpha = alpha
         self._num_samples = num_samples
 
-    def pick(self, is_left: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+    def pick(self, is_left: tf.Tensor, place: tf.Tensor, penalty: Penalty) -> tf.Tensor:
         means, deviations = self._drawn(place, Stream.SHARED_DRAW, 1)
         seeds = place_seeds(self._seeds, place, Stream.ITEM_DRAW)
         noise = _normal(uniform_noise(seeds, self._keys))
-        return largest(means[:, 0] + deviations[:, 0] * noise, is_left)
+        return largest(means[:, 0] - penalty + deviations[:, 0] * noise, is_left)
 
     def chance(
-        self, is_picked: tf.Tensor, is_left: tf.Tensor, place: tf.Tensor
+        self,
+        is_picked: tf.Tensor,
+        is_left: tf.Tensor,
+        place: tf.Tensor,
+        penalty: Penalty,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         means, deviations = self._drawn(place, Stream.SHARED_SAMPLES, self._num_samples)
+        if isinstance(penalty, tf.Tensor):
+            means -= penalty[:, tf.newaxis]
         picked = is_picked[:, tf.newaxis]  # [B, 1, C]
         own = _of(means, picked) + _of(deviations, picked) * self._slices(place)
         away = (own[..., tf.newaxis] - means) / deviations  # [B, S, C]

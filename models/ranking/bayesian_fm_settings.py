@@ -32,6 +32,11 @@ class BayesianFMSettings(BaseModel):
         description="Newest items of a history that are read; the cost of a row grows "
         "with them.",
     )
+    two_tower_features: bool = Field(
+        default=False,
+        description="Whether the two towers' vectors of the user and of the item are "
+        "fields too. Retrieval is then trained before ranking, not beside it.",
+    )
     forgetting: float = Field(
         default=1.0,
         gt=0,

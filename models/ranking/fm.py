@@ -54,20 +54,17 @@ class FM(Ranker):
         self._candidate_features = space.candidate_features
         fields = _fields(space)
         how = {"knots": settings.numeric_knots, "shrinkage": settings.shrinkage}
-        normal = tf.keras.initializers.RandomNormal(stddev=0.05)
-        self.vectors = FeatureEmbedding(
-            fields, settings.embedding_dim, normal, **how, name="vectors"
-        )
-        self.first_order = FeatureEmbedding(
-            fields, 1, "zeros", **how, name="first_order"
+        # V and w side by side: one look-up and one update give both.
+        self.terms = FeatureEmbedding(
+            fields, settings.embedding_dim + 1, VectorsNormal(0.05), **how, name="terms"
         )
         self.bias = self.add_weight(name="bias", shape=(), initializer="zeros")
 
     def prepare(self, batches: tf.data.Dataset) -> None:
         """Counts the rows that hold each id; being in a history counts for nothing."""
-        if self.vectors.row_scale is None:
+        if self.terms.row_scale is None:
             return
-        counts = np.zeros(self.vectors.row_scale.shape, np.int64)
+        counts = np.zeros(self.terms.row_scale.shape, np.int64)
         fields = [*self._query_features, *self._candidate_features]
         counted = [
             (position, field.name)
@@ -76,9 +73,8 @@ class FM(Ranker):
         ]
         for features, _ in batches:
             for position, name in counted:
-                self.vectors.add_counts(position, features[name].numpy(), counts)
-        for layer in (self.vectors, self.first_order):
-            layer.set_counts(counts)
+                self.terms.add_counts(position, features[name].numpy(), counts)
+        self.terms.set_counts(counts)
 
     def read_query(self, features: Tensors, training: bool) -> Embedded:
         """Embeds the query's fields: [B, F, K] and [B, F, 1]."""
@@ -130,8 +126,30 @@ class FM(Ranker):
         self, features: Tensors, fields: list[TransformedFeature], first: int
     ) -> Embedded:
         positions = range(first, first + len(fields))
-        tensors = [field.of(features) for field in fields]
-        return self.vectors(tensors, positions), self.first_order(tensors, positions)
+        terms = self.terms([field.of(features) for field in fields], positions)
+        vectors, weights = tf.split(terms, [self.terms.dim - 1, 1], axis=-1)
+        return vectors, weights
+
+
+@tf.keras.utils.register_keras_serializable("tandem")
+class VectorsNormal(tf.keras.initializers.Initializer):
+    """Draws V from a normal distribution and sets w, the last column, to 0.
+
+    Args:
+        stddev: of the distribution.
+    """
+
+    def __init__(self, stddev: float) -> None:
+        self.stddev = stddev
+
+    def __call__(self, shape, dtype=None, **kwargs) -> tf.Tensor:
+        *rows, columns = shape
+        normal = tf.keras.initializers.RandomNormal(self.stddev)
+        vectors = normal([*rows, columns - 1], dtype)
+        return tf.concat([vectors, tf.zeros([*rows, 1], vectors.dtype)], axis=-1)
+
+    def get_config(self) -> dict:
+        return {"stddev": self.stddev}
 
 
 def _fields(space: FeatureSpace) -> list[Field]:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,7 @@ from schemas.features import LABEL, POSITION, REWARD, TIMESTAMP
 
 NO_POSITION = -1
 _SHUFFLED_ROWS = 1_000_000
-_COUNTED_AT_ONCE = 4096
+_READ_AT_ONCE = 4096
 
 
 class LabelledRows:
@@ -27,6 +28,11 @@ class LabelledRows:
         file_patterns: gzipped TFRecord files.
         transform: the analysed transform.
         settings: what is learnt, and by which batches.
+        after: ms; rows of that moment or earlier are left out. None reads all.
+
+    Attributes:
+        num_rows, num_batches: of one pass.
+        newest: ms, when the newest row happened; `after`, or 0, where there is none.
 
     Raises:
         FileNotFoundError: if no file matches.
@@ -37,14 +43,20 @@ class LabelledRows:
         file_patterns: list[str],
         transform: TransformGraph,
         settings: RankingSettings,
+        after: int | None = None,
     ) -> None:
-        self._rows = serialized_rows(file_patterns).cache()
+        rows = serialized_rows(file_patterns)
+        if after is not None:
+            rows = rows.batch(_READ_AT_ONCE).map(_newer_than(after)).unbatch()
+        self._rows = rows.cache()
         self._transform = transform
         self._settings = settings
-        # Read through the cache, which is then full; many rows a call of the counting.
-        counts = self._rows.batch(_COUNTED_AT_ONCE).map(tf.size).as_numpy_iterator()
-        num_rows = sum(map(int, counts))
-        self.num_batches = math.ceil(num_rows / settings.batch_size)
+        self.num_rows, self.newest = 0, after or 0
+        # Reads through the cache, which is then full.
+        for times in self._rows.batch(_READ_AT_ONCE).map(_times).as_numpy_iterator():
+            self.num_rows += len(times)
+            self.newest = max(self.newest, int(times.max()))
+        self.num_batches = math.ceil(self.num_rows / settings.batch_size)
 
     def in_order(self) -> tf.data.Dataset:
         """Returns one pass over the rows as they stand."""
@@ -66,10 +78,9 @@ class LabelledRows:
 
     def by_time(self) -> tf.data.Dataset:
         """Returns one pass over the rows, the earliest first; it holds all of them."""
-        chunks = list(self._rows.batch(_COUNTED_AT_ONCE).as_numpy_iterator())
-        spec = {TIMESTAMP: tf.io.FixedLenFeature([], tf.int64, default_value=0)}
-        times = [tf.io.parse_example(chunk, spec)[TIMESTAMP] for chunk in chunks]
+        chunks = list(self._rows.batch(_READ_AT_ONCE).as_numpy_iterator())
         rows = np.concatenate([np.zeros(0, object), *chunks])
+        times = [_times(chunk).numpy() for chunk in chunks]
         order = np.argsort(
             np.concatenate([np.zeros(0, np.int64), *times]), kind="stable"
         )
@@ -91,6 +102,15 @@ class LabelledRows:
         if self._settings.target is Target.LABEL:
             return features, raw[LABEL]
         return features, _shares(raw[REWARD])
+
+
+def _times(serialized: tf.Tensor) -> tf.Tensor:
+    spec = {TIMESTAMP: tf.io.FixedLenFeature([], tf.int64, default_value=0)}
+    return tf.io.parse_example(serialized, spec)[TIMESTAMP]
+
+
+def _newer_than(after: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    return lambda rows: tf.boolean_mask(rows, _times(rows) > after)
 
 
 def _positions(raw: dict) -> tf.Tensor:

@@ -14,6 +14,17 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from models.bandit.bayesian_fm_release import (
+    PosteriorRecord,
+    read_record,
+    settings_of,
+    write_record,
+)
+from models.bandit.bayesian_fm_towers import (
+    BASE_TOWERS,
+    QUERY_VECTOR,
+    TowerTransform,
+)
 from models.feature_space import FeatureSpace
 from models.preprocessing import TransformGraph
 from models.ranking.labelled_rows import LabelledRows
@@ -33,6 +44,7 @@ from models.weight_average import WeightAverage
 from schemas.features import FeatureCatalog, Side
 
 CHECKPOINTS = "checkpoints"  # beside a SavedModel's own folder, while it is trained
+BASE_RANKER = "ranking"  # in a base model's folder, the ranker of the release
 
 
 def run_fn(fn_args) -> None:
@@ -41,28 +53,47 @@ def run_fn(fn_args) -> None:
     Args:
         fn_args: TFX's `FnArgs`; `custom_config` holds `catalog` (FeatureCatalog) and
             `settings` (RankingSettings), both as JSON, and may hold `checkpoints`, a
-            folder that a next attempt finds again. Writes a SavedModel to
-            `serving_model_dir`, the model's companions beside it, and TensorBoard logs
-            to `model_run_dir`.
+            folder that a next attempt finds again; `base_model` may hold a release's
+            ranker to learn on from, and this run's towers. Writes a SavedModel to `serving_model_dir`, the
+            model's companions beside it, and TensorBoard logs to `model_run_dir`.
     """
     config = fn_args.custom_config
     catalog = FeatureCatalog.model_validate_json(config["catalog"])
     settings = RankingSettings.model_validate_json(config["settings"])
-    transform = TransformGraph(fn_args.transform_output, catalog)
+    transform = _with_towers(
+        TransformGraph(fn_args.transform_output, catalog), settings, fn_args.base_model
+    )
     model_dir = Path(fn_args.serving_model_dir)
     folder = Path(config.get("checkpoints") or model_dir.parent / CHECKPOINTS)
     folder /= _fingerprint(fn_args)
+    base = find_base(settings, fn_args.base_model)
+    before = None if base is None else read_record(base).trained_through
+    train, validation = (
+        LabelledRows(files, transform, settings, after=before)
+        for files in (fn_args.train_files, fn_args.eval_files)
+    )
     model = fit(
         transform.space,
         settings,
-        LabelledRows(fn_args.train_files, transform, settings),
-        LabelledRows(fn_args.eval_files, transform, settings),
+        train,
+        validation,
         Path(fn_args.model_run_dir),
         items_of(settings, transform, fn_args.train_files),
         folder,
+        base=base,
+        learns_validation=True,
     )
     module = RankingModule(model, catalog, transform)
     tf.saved_model.save(module, str(model_dir), signatures=module.signatures())
+    if model.learns_in_order:
+        record = PosteriorRecord(
+            settings=settings_of(settings),
+            field_rows=model.field_rows,
+            trained_through=max(train.newest, validation.newest),
+            continued_from=before,
+            num_rows=train.num_rows + validation.num_rows,
+        )
+        write_record(model_dir, record)
     for name, companion in model.companions(catalog, transform).items():
         target = str(model_dir.parent / name)
         tf.saved_model.save(companion, target, signatures=companion.signatures())
@@ -81,8 +112,40 @@ def _fingerprint(fn_args) -> str:
         *sorted(fn_args.train_files),
         "",
         *sorted(fn_args.eval_files),
+        *([fn_args.base_model] if fn_args.base_model else []),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def find_base(settings: RankingSettings, folder: str | None) -> Path | None:
+    """Returns the SavedModel to learn on from; None where the model is trained anew."""
+    if folder is None or not ranker_class(settings).learns_in_order:
+        return None
+    base = Path(folder) / BASE_RANKER
+    return base if read_record(base) is not None else None
+
+
+def _with_towers(
+    transform: TransformGraph, settings: RankingSettings, folder: str | None
+) -> TransformGraph | TowerTransform:
+    """Returns the transform, with the towers' vectors where the model reads them.
+
+    Raises:
+        ValueError: if there are no towers in the folder.
+    """
+    if not (
+        ranker_class(settings).learns_in_order
+        and settings.bayesian_fm.two_tower_features
+    ):
+        return transform
+    towers = Path(folder or "") / BASE_TOWERS
+    if folder is None or not towers.is_dir():
+        raise ValueError(
+            "`ranking.bayesian_fm.two_tower_features` needs the trained towers in "
+            f"`base_model`/{BASE_TOWERS}. Received: {folder}; the pipeline's RankingBase "
+            "puts them there"
+        )
+    return TowerTransform(transform, tf.saved_model.load(str(towers)))
 
 
 def items_of(
@@ -105,6 +168,8 @@ def fit(
     items: Tensors | None = None,
     checkpoints: Path | None = None,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    base: Path | None = None,
+    learns_validation: bool = False,
 ) -> Ranker:
     """Trains a fresh model and returns it with its best weights.
 
@@ -121,9 +186,28 @@ def fit(
         checkpoints: what of a killed fit of the same is gone on from, and left; None
             keeps nothing.
         callbacks: further ones.
+        base, learns_validation: as of `learn_in_order`, for models that learn so.
+
+    Raises:
+        ValueError: if the model should read the towers' vectors, and the space has none.
     """
     if ranker_class(settings).learns_in_order:
-        return learn_in_order(space, settings, train, validation, logs, checkpoints)
+        has_vectors = QUERY_VECTOR in space.query_names
+        if settings.bayesian_fm.two_tower_features and not has_vectors:
+            raise ValueError(
+                "`ranking.bayesian_fm.two_tower_features` needs the vectors of trained "
+                "towers, which a pipeline's run alone has; leave it out here"
+            )
+        return learn_in_order(
+            space,
+            settings,
+            train,
+            validation,
+            logs,
+            checkpoints,
+            base,
+            learns_validation,
+        )
     average = None
     if settings.averaged_epochs and train.num_batches:
         average = WeightAverage(settings.averaged_epochs, train.num_batches)
@@ -257,8 +341,10 @@ class RankingModule(tf.Module):
         transform: TransformGraph,
     ) -> None:
         super().__init__(name="ranking")
-        self._model = model
+        self.model = model  # by this name a next training finds a posterior
         self._transform = transform
+        if isinstance(transform, TowerTransform):
+            self.towers = transform.towers  # by this name an export knows of them
         space = transform.space
         sides = (*QUERY_SIDES, Side.ITEM)
         self._spec = example_spec(transform.raw_spec, catalog, *sides)
@@ -285,8 +371,8 @@ class RankingModule(tf.Module):
             return tf.function(served, input_signature=[spec]).get_concrete_function()
 
         functions = {
-            "serving_default": lambda rows: {"scores": tf.sigmoid(self._model(rows))},
-            "logits": lambda rows: {"logits": self._model(rows)},
-            **self._model.explanations(),
+            "serving_default": lambda rows: {"scores": tf.sigmoid(self.model(rows))},
+            "logits": lambda rows: {"logits": self.model(rows)},
+            **self.model.explanations(),
         }
         return {name: of_rows(function) for name, function in functions.items()}

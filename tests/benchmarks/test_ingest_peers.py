@@ -88,6 +88,7 @@ def check_row_writer(log, out):
     row_writer.write_rows(
         row_writer.Events(
             event_ids=[event["event_id"] for event in accepted],
+            request_ids=[event["request_id"] for event in accepted],
             timestamps=np.array([event["timestamp"] for event in accepted]),
             user_of=np.array([users.index(event["user_id"]) for event in accepted]),
             item_of=np.array([items.index(event["item_id"]) for event in accepted]),

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.measure import cpu_seconds_of
-from benchmarks.served_root import stacked
+from benchmarks.served_root import stacked, write_messages
 from benchmarks.serving_load import read_messages, send
-from benchmarks.serving_overhead import write_messages
 
 
 def test_messages_survive_their_file(tmp_path):

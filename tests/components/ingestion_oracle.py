@@ -198,6 +198,8 @@ def replay(accepted, declared, closed_at):
         for key in ("position", "propensity"):
             if event.get(key) is not None:
                 row[key] = [event[key]]
+        if event.get("request_id"):
+            row["request_id"] = [event["request_id"]]
         if declared.kind(event)["positive"]:
             rows["interactions", split][name] = row
         if declared.is_labelled(event):

@@ -91,6 +91,7 @@ def test_every_shown_item_is_an_impression_with_its_propensity(ingested):
             assert row["item_id"] == [item.item_id]
             assert row["position"] == [place]
             assert row["propensity"] == [item.propensity]
+            assert row["request_id"] == [decision.request_id]
             assert row["label"] == [float(number % 2 == 0 and place == 1)]
 
 

@@ -323,6 +323,7 @@ def test_rows_carry_the_tables_features_where_they_are():
         "label": [1.0],
         "reward": [1.0],
         "position": [0],
+        "request_id": ["r"],
         "user_mean_label": [0.5],
         "user_age": [31.0],
         "item_genres": ["drama", "war"],

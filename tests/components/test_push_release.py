@@ -388,6 +388,18 @@ def test_monitoring_config_is_monitoring_config(push, root):
     assert config.prometheus_config.path == "/monitoring/prometheus/metrics"
 
 
+def write_graph(path: Path) -> None:
+    """Writes a graph of one op for servers."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    graph = model.meta_graphs.add()
+    graph.meta_info_def.tags.append("serve")
+    graph.meta_info_def.tensorflow_version = "2.20.0"
+    graph.graph_def.node.add(op="MatMul")
+    path.write_bytes(model.SerializeToString())
+
+
 @pytest.mark.component
 @pytest.mark.parametrize("passed", [True, False])
 def test_component_pushes_only_what_the_gate_passed(
@@ -417,6 +429,8 @@ def test_component_pushes_only_what_the_gate_passed(
     (tmp_path / "report" / "gate.json").write_text(
         json.dumps(report | {"checks": [check]})
     )
+    for model in MODELS:
+        write_graph(bundle / model / "saved_model.pb")
     release = artifact(Release, "release")
     inputs = {
         "bundle": [artifact(ReleaseBundle, "bundle")],
@@ -440,7 +454,10 @@ def test_component_pushes_only_what_the_gate_passed(
     executor.Do(inputs, {"release": [release]}, parameters)
     (version,) = list_releases(root)
     assert release.get_int_custom_property("version") == version
-    assert read_manifest(root, version).gates == {"serving": {"latency": "9 ms"}}
+    manifest = read_manifest(root, version)
+    assert manifest.gates == {"serving": {"latency": "9 ms"}}
+    assert set(manifest.compatibility.models) == set(MODELS)
+    assert manifest.compatibility.models["ranking"].ops == ("MatMul",)
     pushed = {path.name for path in (tmp_path / "release").iterdir()}
     assert pushed == {"manifest.json", "retrieval", "ranking", "checkpoint"}
     # What a later span continues from is there, and no part of what is served.

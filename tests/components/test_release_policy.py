@@ -9,6 +9,7 @@ import tensorflow as tf
 from components.policy_log import ShownRows, query_inputs, read_shown, requests_of
 from components.release_policy import NoPolicyError, ReleasePolicy
 from models.bandit.slates import SlateModel
+from models.recommender_items import ItemFacts, Windows
 from schemas.features import Feature, FeatureCatalog, FeatureKind
 from tests.models import recommender_world as world
 
@@ -195,6 +196,79 @@ def test_many_requests_are_asked_in_parts(policy, monkeypatch):
     parts = policy.on_log(rows, SlateModel.INDEPENDENT, 2, 0)
     np.testing.assert_allclose(parts.propensities, whole.propensities, rtol=1e-5)
     np.testing.assert_allclose(parts.drawn_scores, whole.drawn_scores, rtol=1e-5)
+
+
+CLOSES = 1_000  # ms: the moment from which the best item of TASTES[0] may not be shown
+
+
+@pytest.fixture(scope="module")
+def windowed():
+    """Returns a greedy policy whose first choice closes, by whether it takes moments."""
+    always = np.iinfo(np.int64)
+    plain = world.recommender()
+    inputs = {
+        "user_id": tf.constant(["u0"]),
+        "history_item_ids": tf.zeros([1, 0], tf.string),
+        "user_taste": tf.constant([TASTES[0]], tf.float32),
+    }
+    nothing = tf.zeros([1, 0], tf.string)
+    seeds = tf.zeros([1], tf.int64)
+    first, second = plain.recommend(inputs, nothing, tf.constant(2), seeds)[
+        "item_ids"
+    ].numpy()[0]
+    end = np.full(world.NUM_ITEMS, always.max)
+    end[world.ITEM_IDS.index(first.decode())] = CLOSES
+    begin = np.full(world.NUM_ITEMS, always.min)
+    facts = ItemFacts(Windows.of(begin, end), None, None)
+    module = world.recommender(facts=facts)
+    signatures = module.signatures()
+
+    def policy(takes_moments):
+        suffix = "_at" if takes_moments else ""
+        return ReleasePolicy(
+            lambda **inputs: signatures[f"recommend{suffix}"](**inputs),
+            lambda **inputs: signatures[f"propensities{suffix}"](**inputs),
+            lambda examples: {"scores": tf.fill(tf.shape(examples), 0.5)},
+            RAW_SPEC,
+            world.CATALOG,
+            takes_moments,
+        )
+
+    policy.module = module
+    return policy, first.decode(), second.decode()
+
+
+def check_windows(policy, first, second):
+    """Holds a policy to its choice of the moment of each row."""
+    moments = [CLOSES - 1, CLOSES, CLOSES - 1, CLOSES]
+    rows = _rows([first, first, second, second], [0] * 4, range(4), TASTES[:1] * 4)
+    serialized = [
+        _example(f"u{number}", TASTES[0], timestamp=moment)
+        for number, moment in enumerate(moments)
+    ]
+    rows = dataclasses.replace(rows, serialized=np.array(serialized, object))
+    found = policy.on_log(rows, SlateModel.INDEPENDENT, 1, 0)
+    np.testing.assert_array_equal(found.propensities, [1.0, 0.0, 0.0, 1.0])
+
+
+def test_a_replay_keeps_to_the_windows_of_the_moment_of_a_row(windowed):
+    policy, first, second = windowed
+    check_windows(policy(takes_moments=True), first, second)
+
+
+class OfTheFirstRow(ReleasePolicy):
+    def inputs_of(self, examples):
+        inputs = super().inputs_of(examples)
+        return inputs | {"now": np.full_like(inputs["now"], inputs["now"][0])}
+
+
+def test_windows_checker_rejects_a_replay_without_moments(windowed):
+    policy, first, second = windowed
+    with pytest.raises(AssertionError):
+        check_windows(policy(takes_moments=False), first, second)
+    fields = vars(policy(takes_moments=True))
+    with pytest.raises(AssertionError):
+        check_windows(OfTheFirstRow(**fields), first, second)
 
 
 def test_a_release_that_is_gone_or_too_old_says_so(tmp_path, module):

@@ -1,4 +1,4 @@
-"""Two spans through the real trainer: the second goes on where the first ended."""
+"""Two spans through the real trainers: the second goes on where the first ended."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.continue_release import continue_release
+from components.continue_release import continue_release, write_ranking_base
+from components.export_recommender import TrainedStages, export_ranking
+from models.bandit import bayesian_fm_release
 from models.continuation import ContinuationError
 from models.preprocessing import TransformGraph
+from models.ranking import trainer as ranking_trainer
+from models.ranking.settings import RankingSettings
 from models.retrieval.checkpoint import (
     CHECKPOINT,
     StoredState,
@@ -30,6 +34,9 @@ SETTINGS = RetrievalSettings(
     frequency_buckets=64,
     optimizer=Optimizer.SPARSE_ADAMW,
 )
+RANKING = RankingSettings.model_validate(
+    {"model": "bayesian_fm", "bayesian_fm": {"embedding_dim": 2}, "batch_size": 2}
+)
 NUM_BEFORE = 6  # rows of the first span; rows are 100 ms apart
 
 
@@ -44,9 +51,17 @@ def write_rows(path: Path, begin: int, end: int) -> str:
     return str(path)
 
 
-def train(folder: Path, graph: Path, train_files, eval_files, base=None) -> Path:
+def train(
+    folder: Path,
+    graph: Path,
+    train_files,
+    eval_files,
+    base=None,
+    run=run_fn,
+    settings=SETTINGS,
+) -> Path:
     """Returns the folder of the model, as TFX's Trainer leaves it."""
-    run_fn(
+    run(
         SimpleNamespace(
             train_files=train_files,
             eval_files=eval_files,
@@ -56,7 +71,7 @@ def train(folder: Path, graph: Path, train_files, eval_files, base=None) -> Path
             base_model=None if base is None else str(base),
             custom_config={
                 "catalog": CATALOG.model_dump_json(),
-                "settings": SETTINGS.model_dump_json(),
+                "settings": settings.model_dump_json(),
             },
         )
     )
@@ -75,20 +90,38 @@ def spans(transform_uri, tmp_path_factory):  # noqa: F811
         for begin, end in ((0, 4), (4, NUM_BEFORE), (NUM_BEFORE, 9), (9, 10))
     ]
     first = train(folder / "first", graph, rows[:1], rows[1:2])
+    rank = {"run": ranking_trainer.run_fn, "settings": RANKING}
+    ranker = train(folder / "ranker", graph, rows[:1], rows[1:2], **rank)
+    export_ranker(ranker, first)
     grown, base = folder / "grown", folder / "base"
     num_new = continue_release(
-        first, analysed, grown, base, SETTINGS, CATALOG, [0, 600, 800], 1000
+        first, analysed, grown, base, SETTINGS, CATALOG, [0, 600, 800], 1000, RANKING
     )
     second = train(folder / "second", grown, rows[:3], rows[3:], base)
+    ranker = train(folder / "second_ranker", grown, rows[:3], rows[3:], base, **rank)
     return SimpleNamespace(
         folder=folder,
         analysed=analysed,
         first=first,
         second=second,
+        ranker=ranker,
         grown=grown,
         base=base,
         num_new=num_new,
+        rows=rows,
     )
+
+
+def export_ranker(ranker: Path, release: Path) -> None:
+    """Writes what becomes the release's `ranking`, as ExportRecommender does."""
+    served = ranker / "Format-Serving"
+    stages = TrainedStages(
+        None,
+        None,
+        tf.saved_model.load(str(served)),
+        record_dir=served / bayesian_fm_release.EXTRA_ASSETS,
+    )
+    export_ranking(stages, str(release))
 
 
 def test_second_span_learns_the_new_rows_alone(spans):
@@ -184,3 +217,105 @@ def test_release_that_knows_the_span_cannot_be_continued(spans, tmp_path):
             900,
         )
     assert not (tmp_path / "graph").exists()
+
+
+def test_second_spans_posterior_goes_on_from_the_releases(spans):
+    served = spans.ranker / "Format-Serving"
+    before, after = (
+        bayesian_fm_release.read_record(folder)
+        for folder in (spans.base / "ranking", served)
+    )
+    assert (before.trained_through, before.continued_from) == (500, None)
+    assert (after.trained_through, after.continued_from) == (900, 500)
+    assert (before.num_rows, after.num_rows) == (NUM_BEFORE, 4)
+    assert after.field_rows["item_id_xf"] == before.field_rows["item_id_xf"] + 2
+    tables = [
+        tf.saved_model.load(str(folder)).model
+        for folder in (spans.base / "ranking", served)
+    ]
+    # Item d is the first of the vocabulary; no row of the second span holds it as a
+    # candidate. Item b, behind it, is in rows of both.
+    row = 1 + CATALOG.id_hash_buckets
+    known, grown = (first_row(record, "item_id_xf") + row for record in (before, after))
+    for name in ("means", "precisions"):
+        old, new = (getattr(table, name).numpy() for table in tables)
+        np.testing.assert_array_equal(new[grown], old[known])
+        assert (new[grown + 1, 0] != old[known + 1, 0]).all()
+    example = tf.constant([serialized(records()[0])])
+    ranker = tf.saved_model.load(str(served))
+    assert ranker.signatures["posterior"](example)["deviations"].numpy() > 0
+
+
+def first_row(record, field):
+    names = list(record.field_rows)
+    return sum(record.field_rows[name] for name in names[: names.index(field)])
+
+
+def test_a_ranker_that_is_trained_anew_gets_no_base(spans, tmp_path):
+    for number, ranking in enumerate([None, RankingSettings(), RANKING]):
+        base = tmp_path / f"base{number}"
+        continue_release(
+            spans.first,
+            spans.analysed,
+            tmp_path / f"graph{number}",
+            base,
+            SETTINGS,
+            CATALOG,
+            [0],
+            1000,
+            ranking,
+        )
+        assert (base / "ranking").exists() == (ranking is RANKING)
+
+
+def test_ranker_that_cannot_be_continued_stops_the_run_before_it_trains(
+    spans, tmp_path
+):
+    section = RANKING.bayesian_fm.model_copy(update={"embedding_dim": 5})
+    with pytest.raises(ContinuationError, match="embedding_dim: 5, but the posterior"):
+        continue_release(
+            spans.first,
+            spans.analysed,
+            tmp_path / "graph",
+            tmp_path / "base",
+            SETTINGS,
+            CATALOG,
+            [0],
+            1000,
+            RANKING.model_copy(update={"bayesian_fm": section}),
+        )
+    assert not (tmp_path / "graph").exists()
+
+
+def test_ranker_learns_from_the_vectors_of_the_towers(spans):
+    base = spans.folder / "towers_base"
+    write_ranking_base(spans.second / "Format-Serving", None, base)
+    assert [part.name for part in base.iterdir()] == ["towers"]
+    section = RANKING.bayesian_fm.model_copy(update={"two_tower_features": True})
+    settings = RANKING.model_copy(update={"bayesian_fm": section})
+    asked = {"run": ranking_trainer.run_fn, "settings": settings}
+    args = (spans.folder / "tower_ranker", spans.grown, spans.rows[:1], spans.rows[1:2])
+    with pytest.raises(ValueError, match="RankingBase puts them there"):
+        train(*args, **asked)
+    served = train(*args, base, **asked) / "Format-Serving"
+    record = bayesian_fm_release.read_record(served)
+    fields = ["two_tower_query_xf", "two_tower_item_xf"]
+    assert [record.field_rows[name] for name in fields] == [4, 4]
+    ranker = tf.saved_model.load(str(served))
+    for name in fields:
+        first = first_row(record, name)
+        weights = ranker.model.means.numpy()[first : first + 4, 0]
+        assert (weights != 0).all()
+    logits = ranker.signatures["logits"](tf.constant([serialized(records()[0])]))
+    assert np.isfinite(logits["logits"]).all()
+
+
+def test_ranking_base_holds_the_releases_ranker_where_training_goes_on(spans, tmp_path):
+    towers = spans.second / "Format-Serving"
+    write_ranking_base(towers, spans.base, tmp_path / "base")
+    assert sorted(p.name for p in (tmp_path / "base").iterdir()) == [
+        "ranking",
+        "towers",
+    ]
+    write_ranking_base(towers, spans.folder, tmp_path / "first")
+    assert [p.name for p in (tmp_path / "first").iterdir()] == ["towers"]

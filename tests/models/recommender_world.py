@@ -6,6 +6,7 @@ import tensorflow as tf
 from models.index import ExactIndex, ScannIndex, SegmentedIndex
 from models.policy_settings import PolicyName, PolicySettings
 from models.recommender import Recommender
+from models.recommender_items import NO_FACTS
 from schemas.features import Feature, FeatureCatalog, FeatureKind
 
 NUM_ITEMS = 12
@@ -62,6 +63,7 @@ def recommender(
     num_candidates=NUM_CANDIDATES,
     catalog=CATALOG,
     beliefs=None,
+    facts=NO_FACTS,
 ):
     """Returns the world's recommender; `index` is the exact one by default."""
     towers = Towers()
@@ -79,6 +81,7 @@ def recommender(
         num_candidates=num_candidates,
         default_k=DEFAULT_K,
         beliefs=beliefs,
+        facts=facts,
     )
     module.towers = towers
     return module

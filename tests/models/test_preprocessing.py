@@ -387,6 +387,13 @@ def test_a_number_that_is_none_is_the_mean(graph, age):
 
 
 @pytest.mark.component
+@pytest.mark.parametrize(("age", "score"), [(3.4e38, 1e6), (-3.4e38, -1e6)])
+def test_a_number_at_the_edge_of_float_does_not_make_scores_nan(graph, age, score):
+    """A request with such a number was answered with scores of NaN."""
+    assert _query(graph, user_age=[age])["user_age_xf"].numpy().tolist() == [score]
+
+
+@pytest.mark.component
 def test_a_nan_in_the_log_does_not_make_a_column_nan(transformed):
     """One NaN price made the mean NaN, and with it every price."""
     assert np.isfinite(transformed["item_price_xf"]).all()

@@ -45,6 +45,7 @@ def _recommend(index, policy):
     def recommend(users, exclude=None, k=3, seeds=None):
         inputs = world.request(users, exclude, k, seeds)
         answer = {key: v.numpy() for key, v in function(**inputs).items()}
+        assert answer.pop("release").tolist() == [0] * len(users)  # of no folder
         check_contract(answer, users, exclude, k)
         return answer
 
@@ -289,6 +290,7 @@ def test_serving_default_returns_the_default_number_of_items():
     answers = []
     for _ in range(20):
         answer = {key: values.numpy() for key, values in function(**query).items()}
+        del answer["release"]
         check_contract(answer, USERS, None, world.DEFAULT_K)
         answers.append(answer["item_ids"][1].tolist())
     assert len({tuple(items) for items in answers}) > 1  # nobody fixed its seed
@@ -308,7 +310,10 @@ def test_signatures_are_those_of_the_serving_contract():
     assert inputs == {
         "serving_default": query,
         "recommend": query | {"exclude_item_ids", "k", "seed"},
+        "recommend_at": query | {"exclude_item_ids", "k", "seed", "now"},
         "propensities": query | {"exclude_item_ids", "k", "seed", "slate_item_ids"},
+        "propensities_at": query
+        | {"exclude_item_ids", "k", "seed", "now", "slate_item_ids"},
     }
 
 
@@ -393,6 +398,7 @@ def test_thompson_answers_with_propensities_and_their_errors():
     inputs = world.request([([], 0.4)] * 300, None, 4)
     answer = {key: values.numpy() for key, values in recommend(**inputs).items()}
     errors = answer.pop("propensity_errors")
+    del answer["release"]
     check_contract(answer, [([], 0.4)] * 300, None, 4)
     assert errors.shape == (300, 4) and (errors[:, :2] > 0).all()
     assert len({tuple(items) for items in answer["item_ids"]}) > 10

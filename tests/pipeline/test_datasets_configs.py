@@ -23,7 +23,12 @@ ALWAYS = {
     "label": "FLOAT",
     "reward": "FLOAT",
 }
-LOGGED = {"value": "FLOAT", "position": "INT", "propensity": "FLOAT"}
+LOGGED = {
+    "value": "FLOAT",
+    "position": "INT",
+    "propensity": "FLOAT",
+    "request_id": "BYTES",
+}
 NEW = ("open-bandit", "complete-journey")
 
 

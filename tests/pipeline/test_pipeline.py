@@ -79,7 +79,8 @@ GATES = {
 
 
 def make_pipeline(root, overrides=(), **surroundings):
-    from pipeline.pipeline import Surroundings, create_pipeline
+    from pipeline.pipeline import create_pipeline
+    from pipeline.surroundings import Surroundings
 
     return create_pipeline(
         load_config("movielens-100k", overrides),
@@ -332,6 +333,37 @@ def test_retrieval_alone_has_a_base(continued, nodes):
     assert "base_model" in continued["Trainer.retrieval"].inputs.inputs
     assert "base_model" not in continued["Trainer.ranking"].inputs.inputs
     assert "base_model" not in nodes["Trainer.retrieval"].inputs.inputs
+
+
+BAYESIAN = ["ranking.model=bayesian_fm", "policy.name=thompson"]
+
+
+def test_ranker_that_learns_in_order_goes_on_from_the_release_too(tmp_path):
+    nodes = compiled_nodes(make_pipeline(tmp_path, BAYESIAN, span="17", continues=True))
+    assert "base_model" in nodes["Trainer.ranking"].inputs.inputs
+    assert read_and_gates(nodes["Trainer.ranking"])[0] == (
+        READS["Trainer.ranking"] - {"Transform"} | {"ContinueRelease"}
+    )
+    parameters = nodes["ContinueRelease"].parameters.parameters
+    settings = parameters["ranking_json"].field_value.string_value
+    assert '"bayesian_fm"' in settings
+
+
+def test_nothing_is_trained_again_for_the_settings_of_a_ranker_without_base(continued):
+    parameters = continued["ContinueRelease"].parameters.parameters
+    assert parameters["ranking_json"].field_value.string_value == ""
+
+
+@pytest.mark.parametrize("continues", [False, True])
+def test_ranker_that_reads_the_towers_is_trained_behind_them(tmp_path, continues):
+    overrides = [*BAYESIAN, "ranking.bayesian_fm.two_tower_features=true"]
+    span = {"span": "17", "continues": True} if continues else {}
+    nodes = compiled_nodes(make_pipeline(tmp_path, overrides, **span))
+    before = {"ContinueRelease"} if continues else set()
+    assert read_and_gates(nodes["RankingBase"])[0] == {"Trainer.retrieval"} | before
+    reads, _ = read_and_gates(nodes["Trainer.ranking"])
+    graph = before or {"Transform"}
+    assert reads == READS["Trainer.ranking"] - {"Transform"} | graph | {"RankingBase"}
 
 
 def test_span_is_noted_with_its_release(continued, nodes):

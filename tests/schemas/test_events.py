@@ -95,6 +95,7 @@ def test_movielens_schema_gives_dense_keys_to_what_every_row_has():
         "value",
         "position",
         "propensity",
+        "request_id",
         "user_age",
         "user_mean_label",
         "user_gender",

@@ -25,6 +25,8 @@ class Doubler:
         await asyncio.sleep(self.seconds)
         if (rows == 13).any():
             raise invalid_argument("13 is not liked here")
+        if signature == "sizes" and not rows.ndim:
+            return {"y": rows}
         if signature == "scalar":
             return {"y": np.array(1.0)}
         return {"y": 2 * rows.reshape(len(rows), -1).sum(axis=1), "n": inputs["s"]}
@@ -101,11 +103,48 @@ def test_a_full_batch_waits_for_nobody():
 def test_what_cannot_be_joined_is_run_alone():
     runner = Doubler()
     large = request(*[[n, n] for n in range(9)])
-    scalar = {**request([1, 1]), "k": np.array(3)}
+    scalar = {"x": np.array(3.0), "s": np.array(b"s")}
     empty = {"x": np.zeros([0, 2], np.float32), "s": np.array([], object)}
-    answers = ask_all(SETTINGS, runner, [large, scalar, empty, request([1, 1])])
-    assert sorted(shape[0] for shape in runner.shapes) == [0, 1, 1, 9]
+    answers = ask_all(
+        SETTINGS, runner, [large, scalar, empty, request([1, 1])], "sizes"
+    )
+    assert sorted(runner.shapes) == [(), (0, 2), (1, 2), (9, 2)]
     assert answers[0]["y"].tolist() == [4 * n for n in range(9)]
+
+
+def check_scalars(implementation):
+    """Those of equal `k` share a run, which has it once; nobody gets another's `k`."""
+    runner = OfK()
+    sizes = [3, 2, 3, 3]
+    asked = [{**request([n, n]), "k": np.array(k)} for n, k in enumerate(sizes)]
+    answers = ask_all(SETTINGS, runner, asked, batcher=implementation)
+    assert [answer["y"].tolist() for answer in answers] == [
+        [[4.0 * n] * k] for n, k in enumerate(sizes)
+    ]
+    assert sorted(shape[0] for shape in runner.shapes) == [1, 3]
+
+
+class OfK(Doubler):
+    """Answers as many columns as `k` says."""
+
+    async def run(self, model, signature, inputs, outputs):
+        found = await super().run(model, signature, inputs, outputs)
+        return {"y": np.tile(found["y"][:, np.newaxis], int(inputs["k"]))}
+
+
+class ScalarsLeftOut(Batcher):
+    def _shapes(self, inputs):
+        return tuple(sorted((name, array.ndim) for name, array in inputs.items()))
+
+
+def test_requests_of_an_equal_scalar_are_joined():
+    check_scalars(Batcher)
+
+
+@pytest.mark.parametrize("wrong", [Alone, ScalarsLeftOut])
+def test_scalar_checker_rejects(wrong):
+    with pytest.raises(AssertionError):
+        check_scalars(wrong)
 
 
 def test_lengths_that_differ_are_padded_only_where_that_is_allowed():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.contract import check_edge_case, edge_cases
+from serving.contract import Cap, check_edge_case, edge_cases
 from tests.serving.toy_release import ITEM_IDS, expected_answer, recommend_inputs
 
 CASES = edge_cases(recommend_inputs("ana", ["i00"], [], 4), ITEM_IDS)
@@ -132,3 +132,52 @@ def test_an_item_that_a_feature_names_need_not_come_back():
             set(case.inputs["history_item_ids"][0]) & case.allowed
         )
     assert named
+
+
+# Ten items of one colour, then five of two others each.
+COLOURS = {item: [f"colour{max(n // 5, 1)}"] for n, item in enumerate(ITEM_IDS)}
+CAP = Cap(3, COLOURS)
+
+
+def capped_oracle(inputs, cap=CAP):
+    """Returns the oracle's answer without what is beyond the cap."""
+    answer = oracle(inputs | {"k": np.array(len(ITEM_IDS) + 3)})
+    shown: list[str] = []
+    for item in filter(None, answer["item_ids"][0].tolist()):
+        if max(cap.counts([*shown, item]).values(), default=0) <= cap.limit:
+            shown.append(item)
+    k = int(inputs["k"])
+    out = {name: np.zeros_like(array[:, :k]) for name, array in answer.items()}
+    out["item_ids"][:] = ""
+    for place, item in enumerate(shown[:k]):
+        column = answer["item_ids"][0].tolist().index(item)
+        for name, array in answer.items():
+            out[name][0, place] = array[0, column]
+    return out
+
+
+def check_caps(recommend, cap=CAP):
+    template = recommend_inputs("ana", ["i00"], [], 4)
+    for case in edge_cases(template, ITEM_IDS, [cap]):
+        check_edge_case(case, recommend)
+
+
+def test_a_capped_release_keeps_its_promises_with_fewer_items():
+    check_caps(capped_oracle)
+    # An item of two values may use both up: only the cap itself is then sure.
+    twice = Cap(3, {item: [*values, "any"] for item, values in COLOURS.items()})
+    check_caps(lambda inputs: capped_oracle(inputs, twice), twice)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        oracle,
+        lambda inputs: capped_oracle(inputs, Cap(4, COLOURS)),
+        lambda inputs: capped_oracle(inputs, Cap(2, COLOURS)),
+    ],
+    ids=["no cap", "one too many", "one too few"],
+)
+def test_cap_checker_rejects(wrong):
+    with pytest.raises(ValueError, match="should"):
+        check_caps(wrong)

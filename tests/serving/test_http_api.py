@@ -12,12 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.decisions import read_decision
+from serving.decision_log import asked_requests
+from serving.errors import StoreUnavailableError
 from serving.event_store import EventStore
 from serving.http_api import openapi
-from serving.profiles import SqliteProfiles
+from serving.model_config import Sampling
 from serving.recommend_service import RecommendService, ServiceSettings
 from serving.release_layout import ITEMS
+from serving.request_log import RequestLog
 from serving.server import HttpFront, ModelServer
+from serving.sqlite_profiles import SqliteProfiles
 from tests.serving.test_profiles import write_release
 from tests.serving.toy_release import ITEM_IDS, expected_answer, place
 
@@ -35,6 +39,43 @@ SETTINGS = ServiceSettings(
 )
 
 
+class Swappable:
+    """Stands for a store in a running server: each test puts its own behind it."""
+
+    store = None
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+
+EVENTS, PROFILES, REQUESTS = Swappable(), Swappable(), Swappable()
+
+
+@pytest.fixture(scope="module")
+def server(good_bundle, tmp_path_factory):
+    """A server of a toy release at `NOW`; the tests share it, their stores they do not."""
+    folder = tmp_path_factory.mktemp("http")
+    profiles = SqliteProfiles(folder / "profiles.db")
+    tables = write_release(folder / "release", 3, [ANA], as_of=NOW - 1000)
+    titles = {"item_id": ITEM_IDS, "title": [f"<b>{item}</b>" for item in ITEM_IDS]}
+    pq.write_table(pa.table(titles), tables.directory / ITEMS)
+    profiles.load(tables)
+    root = place(good_bundle, folder, 3, "recommender")
+
+    def make(calls):
+        return RecommendService(
+            calls, PROFILES, EVENTS, SETTINGS, lambda: NOW, REQUESTS
+        )
+
+    front = HttpFront(0, make, lambda: tables)
+    with ModelServer(root, port=0, max_message_mib=1, http=front) as server:
+        server.profiles = profiles
+        server.request_log = RequestLog(lambda model: None)
+        yield server
+    server.request_log.close()
+    profiles.close()
+
+
 @pytest.fixture
 def events(tmp_path):
     store = EventStore(tmp_path / "events.db")
@@ -43,32 +84,23 @@ def events(tmp_path):
 
 
 @pytest.fixture
-def call(good_bundle, events, tmp_path):
-    """Returns (status, body) of a call to a server of a toy release at `NOW`."""
-    profiles = SqliteProfiles(tmp_path / "profiles.db")
-    tables = write_release(tmp_path / "release", 3, [ANA], as_of=NOW - 1000)
-    titles = {"item_id": ITEM_IDS, "title": [f"<b>{item}</b>" for item in ITEM_IDS]}
-    pq.write_table(pa.table(titles), tables.directory / ITEMS)
-    root = place(good_bundle, tmp_path, 3, "recommender")
+def call(server, events, monkeypatch):
+    """Returns (status, body) of a call."""
+    monkeypatch.setattr(EVENTS, "store", events)
+    monkeypatch.setattr(PROFILES, "store", server.profiles)
+    monkeypatch.setattr(REQUESTS, "store", server.request_log)
 
-    def make(calls):
-        return RecommendService(calls, profiles, events, SETTINGS, lambda: NOW)
+    def call(path: str, data: object = None, raw: bytes | None = None):
+        body = raw if data is None else json.dumps(data).encode()
+        url = f"http://127.0.0.1:{server.http_port}{path}"
+        try:
+            with urllib.request.urlopen(url, body, timeout=60) as answer:
+                return answer.status, read(answer)
+        except urllib.error.HTTPError as refused:
+            return refused.code, read(refused)
 
-    front = HttpFront(0, make, lambda: tables, lambda: profiles.load(tables))
-    with ModelServer(root, port=0, max_message_mib=1, http=front) as server:
-
-        def call(path: str, data: object = None, raw: bytes | None = None):
-            body = raw if data is None else json.dumps(data).encode()
-            url = f"http://127.0.0.1:{server.http_port}{path}"
-            try:
-                with urllib.request.urlopen(url, body, timeout=60) as answer:
-                    return answer.status, read(answer)
-            except urllib.error.HTTPError as refused:
-                return refused.code, read(refused)
-
-        call.port = server.http_port
-        yield call
-    profiles.close()
+    call.port = server.http_port
+    return call
 
 
 def read(answer):
@@ -109,6 +141,18 @@ def test_a_slate_is_logged_before_it_is_answered(call, events, tmp_path):
     assert logged.context == {"tags": ["web"]}
 
 
+def test_it_is_logged_what_the_model_was_told(call, monkeypatch, tmp_path):
+    log = RequestLog(lambda model: Sampling(1.0, str(tmp_path / model)))
+    monkeypatch.setattr(REQUESTS, "store", log)
+    call("/v1/recommend", {"user_id": "ana", "k": 3, "seed": 9})
+    log.close()
+    (asked,) = asked_requests(tmp_path.glob("recommender-*.tfrecord")).values()
+    assert (asked.user_id, asked.seed) == ("ana", 9)
+    assert asked.inputs["history_item_ids"].tolist() == [[b"i01"]]
+    assert asked.inputs["exclude_item_ids"].tolist() == [[b"i00", b"i01"]]
+    assert asked.inputs["user_age"].tolist() == [31.0]
+
+
 def test_what_users_do_is_in_the_next_request(call):
     before = shown_items(call("/v1/recommend", {"user_id": "ana", "k": 2})[1])
     assert before == ["i02", "i03"]
@@ -143,6 +187,19 @@ def test_unknown_users_are_answered_and_remembered(call):
         ("/v1/events", {"events": [{"event_id": "a"}]}, 422, "events.0.user_id"),
         ("/v1/events", {"events": [click("x", "i", event_type="buy")]}, 400, "'click'"),
         ("/v1/events", {"events": [click("x", "i", timestamp=-1)]}, 422, "timestamp"),
+        (
+            "/v1/recommend",
+            {"user_id": "a", "context": dict.fromkeys(map(str, range(101)), 1)},
+            422,
+            "context: Dictionary should have at most 100 items",
+        ),
+        (
+            "/v1/events",
+            {"events": [click("x", "i02", **dict.fromkeys(map(str, range(101)), 1))]},
+            422,
+            "at most 100 further fields are kept. Received: 101",
+        ),
+        ("/v1/events", {"events": [click("x", "i02")] * 1001}, 422, "at most 1000"),
         ("/v1/nothing", {}, 404, "Not Found"),
         ("/v1/recommend", None, 405, "Method Not Allowed"),
     ],
@@ -189,6 +246,35 @@ def test_nothing_is_answered_that_could_not_be_logged(call, events, monkeypatch)
     status, answer = call("/v1/recommend", {"user_id": "ana"})
     assert status == 500
     assert "No space left" in answer["error"]
+
+
+@pytest.mark.parametrize("broken", [PROFILES, EVENTS], ids=["profiles", "events"])
+def test_a_store_that_does_not_answer_is_503_and_no_longer_than_that(
+    call, monkeypatch, broken
+):
+    class Down:
+        def read(self, *asked):
+            raise StoreUnavailableError("no Redis answers at redis://a. Start it")
+
+        past = read
+
+    with monkeypatch.context() as outage:
+        outage.setattr(broken, "store", Down())
+        status, answer = call("/v1/recommend", {"user_id": "ana"})
+        assert (status, answer["error"]) == (
+            503,
+            "no Redis answers at redis://a. Start it",
+        )
+        assert call("/?user_id=ana")[0] == 503
+    assert call("/v1/recommend", {"user_id": "ana"})[0] == 200
+
+
+def test_before_any_release_has_profiles_it_is_503(call, monkeypatch, tmp_path):
+    empty = SqliteProfiles(tmp_path / "empty.db")
+    monkeypatch.setattr(PROFILES, "store", empty)
+    status, answer = call("/v1/recommend", {"user_id": "ana"})
+    assert (status, "no release" in answer["error"]) == (503, True)
+    empty.close()
 
 
 def test_the_page_shows_whom_one_can_ask_for(call):

@@ -1,7 +1,9 @@
 """Loading, warming, swapping and dropping versions."""
 
+import gc
 import shutil
 import threading
+import weakref
 
 import grpc
 import pytest
@@ -52,6 +54,33 @@ def test_store_goes_back_when_the_newest_version_is_removed(store, root, good_bu
     shutil.rmtree(root / "retrieval" / "2")
     store.refresh()
     assert store.available_versions() == {"retrieval": [1]}
+
+
+def test_dropped_version_does_not_wait_for_the_collector_to_be_freed(
+    store, root, good_bundle
+):
+    with store.lend(_spec()) as (model, _):
+        graph = weakref.ref(model._session.graph)
+    del model
+    place(good_bundle, root, 2, "retrieval")
+    gc.disable()
+    try:
+        store.refresh()
+        assert graph() is None
+    finally:
+        gc.enable()
+
+
+def test_memory_is_given_back_when_versions_changed_and_only_then(
+    store, root, good_bundle, monkeypatch
+):
+    given_back = []
+    monkeypatch.setattr(model_store, "_give_back_memory", lambda: given_back.append(1))
+    store.refresh()
+    assert given_back == []
+    place(good_bundle, root, 2, "retrieval")
+    store.refresh()
+    assert given_back == [1]
 
 
 def test_store_keeps_serving_when_the_disk_is_emptied(store, root):

@@ -8,9 +8,13 @@ import pytest
 
 from schemas.events import PROFILES_AS_OF
 from serving.event_store import EventStore
-from serving.profiles import Past, Snapshot, SqliteProfiles, past_of
+from serving.profiles import Past, Snapshot, past_of
+from serving.redis_connection import RedisConnection
+from serving.redis_events import RedisEvents
+from serving.redis_profiles import RedisProfiles
 from serving.release_layout import PROFILES
 from serving.release_tables import Profile, ReleaseTables
+from serving.sqlite_profiles import SqliteProfiles
 
 AS_OF = 5000
 ANA = {
@@ -34,9 +38,13 @@ def write_release(folder, version: int, rows: list[dict], as_of: int | None = AS
     return ReleaseTables(version, folder)
 
 
-@pytest.fixture
-def profiles(tmp_path):
-    opened = SqliteProfiles(tmp_path / "profiles" / "profiles.db")
+@pytest.fixture(params=["sqlite", "redis"])
+def profiles(request, tmp_path):
+    if request.param == "sqlite":
+        opened = SqliteProfiles(tmp_path / "profiles" / "profiles.db")
+    else:
+        server = request.getfixturevalue("empty_redis")
+        opened = RedisProfiles(RedisConnection(server.url))
     yield opened
     opened.close()
 
@@ -84,9 +92,13 @@ def test_release_without_a_moment_knows_none(profiles, tmp_path):
     assert profiles.read("ana")[1].as_of == 0
 
 
-@pytest.fixture
-def events(tmp_path):
+@pytest.fixture(params=["sqlite", "redis"])
+def events(request, tmp_path):
     store = EventStore(tmp_path / "events.db")
+    if request.param == "redis":
+        server = request.getfixturevalue("empty_redis")
+        kept = [*POSITIVE, "impression"]  # which a checker asks for
+        store = RedisEvents(store, RedisConnection(server.url), kept)
     kinds = {
         3000: "click",
         5000: "click",

@@ -157,6 +157,27 @@ def test_bodies_that_are_too_large_or_no_json_harm_nobody(call):
     assert call("/v1/models/people")[0] == 200
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"signature_name": "\\ud800", "inputs": {}}',
+        b'{"inputs": {"\\uD800": [1]}}',
+        b'{"inputs": ["\\udfff"]}',
+    ],
+)
+def test_half_a_character_in_a_body_is_no_fault_of_the_server(call, body):
+    status, answer = call("/v1/models/people:predict", raw=body)
+    assert status == 400
+    assert "JSON Parse error" in answer["error"]
+
+
+def test_whole_characters_may_be_written_as_escapes(call):
+    body = json.dumps({"inputs": {"\U0001f600": [1]}}).encode()
+    assert b"ud83d" in body
+    status, answer = call("/v1/models/people:predict", raw=body)
+    assert (status, "\U0001f600" in answer["error"]) == (400, True)
+
+
 def test_calls_with_examples_answer_over_grpc(channel):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     regress = regression_pb2.RegressionRequest()

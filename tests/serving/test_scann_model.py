@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from serving.client import RecommendationClient
+from serving.saved_model_needs import needs_of_model
 from serving.server_process import ServerProcess
 
 pytestmark = pytest.mark.component
@@ -38,6 +39,10 @@ def test_server_registers_scann_for_a_model_that_needs_it(tmp_path):
         signatures={"serving_default": model.search},
         options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
     )
+    needs = needs_of_model(tmp_path / "search" / "1")
+    # ScaNN's ops are registered in this process, and are no stock ones for that.
+    assert needs.custom_ops
+    assert all(op.startswith("Scann>") for op in needs.custom_ops)
     query = np.array([[1.0, -0.5, 0.25, 2.0]], np.float32)
     with (
         ServerProcess(tmp_path) as server,

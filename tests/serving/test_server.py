@@ -105,11 +105,19 @@ def test_errors_over_the_wire(stub):
     stub.Predict(REQUEST)  # and none of it hurt
 
 
-def test_bytes_that_are_no_request_do_not_stop_the_server(server, stub):
+@pytest.mark.parametrize(
+    "body", [b"\xff\xff\xff\xff", REQUEST.SerializeToString()[:-1]]
+)
+def test_bytes_that_are_no_request_are_internal_and_do_not_stop_the_server(
+    server, stub, body
+):
     with grpc.insecure_channel(server.target) as channel:
-        raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-        with pytest.raises(grpc.RpcError):
-            raw(b"\xff\xff\xff\xff", timeout=20)
+        for service in ("PredictionService/Predict", "ModelService/GetModelStatus"):
+            raw = channel.unary_unary(f"/tensorflow.serving.{service}")
+            with pytest.raises(grpc.RpcError) as caught:
+                raw(body, timeout=20)
+            assert caught.value.code() is grpc.StatusCode.INTERNAL
+            assert "cannot be read" in caught.value.details()
     stub.Predict(REQUEST)
 
 

@@ -33,6 +33,8 @@ class Flaw(enum.Enum):
     LOOSE_TAIL = "the tail beyond the catalogue has scores"
     UNSEEDED = "the same seed gives another answer"
     WRONG_ANSWER = "answers differ from the recorded ones"
+    UNBOUNDED = "returns as many columns as it is asked for"
+    NOT_FINITE = "a large number makes the scores NaN"
     SLOW = "takes a tenth of a second or so"
 
 
@@ -101,6 +103,12 @@ class ToyRecommender(tf.Module):
         best = tf.gather(scores, order, batch_dims=1)
         ids = tf.where(best >= 0.0, tf.gather(self._item_ids, order), "")
         best = tf.maximum(best, 0.0)
+        if self._flaw is Flaw.NOT_FINITE:
+            far = user_age * user_age  # infinite from 2e19 on
+            best += (far - far)[:, tf.newaxis]
+        if self._flaw is not Flaw.UNBOUNDED:
+            k = tf.clip_by_value(k, 0, NUM_ITEMS + 1000)
+        k = tf.minimum(k, 100_000)  # a test needs no more to see it
         num_short = tf.maximum(k - NUM_ITEMS, 0)
         ids = tf.pad(ids, [[0, 0], [0, num_short]], constant_values="")[:, :k]
         best = tf.pad(best, [[0, 0], [0, num_short]])[:, :k]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.policy import Slate, select_slate, slate_propensities
+from models.policy import select_slate, slate_propensities
 from models.policy_settings import PolicyName, PolicySettings
 
 LOGITS = np.array([0.3, -0.2, 9.0, 0.5, 0.4], np.float32)
@@ -39,7 +39,7 @@ def check_frequencies(select, policy):
     once in 140,000 runs, and these are always the same.
     """
     seeds = tf.range(NUM_SEEDS, dtype=tf.int64)
-    order, propensities, errors = select(
+    order, propensities, errors, _ = select(
         *_tiled(NUM_SEEDS), seeds, policy, num_places=NUM_PLACES
     )
     order, propensities = order.numpy(), propensities.numpy().astype(np.float64)
@@ -63,7 +63,7 @@ def _rescored(scored):
 
     def select(logits, is_candidate, keys, seeds, policy, num_places):
         slate = select_slate(logits, is_candidate, keys, seeds, policy, num_places)
-        return Slate(slate.order, scored(slate, policy), slate.errors)
+        return slate._replace(propensities=scored(slate, policy))
 
     return select
 
@@ -113,7 +113,7 @@ def check_epsilon_greedy(select):
     """By hand: the best of m left has 1 - epsilon + epsilon / m, the others epsilon / m."""
     policy = PolicySettings(name=PolicyName.EPSILON_GREEDY, epsilon=0.4)
     seeds = tf.range(200, dtype=tf.int64)
-    order, propensities, _ = select(*_tiled(200), seeds, policy)
+    order, propensities, *_ = select(*_tiled(200), seeds, policy)
     for columns, chances in zip(order.numpy(), propensities.numpy(), strict=True):
         left = list(ITEMS)
         for place in range(len(ITEMS)):

@@ -91,7 +91,7 @@ def _variant(temperature=None, seeds=None, propensities=None):
     """Returns `select_slate` with one thing done wrong."""
 
     def select(logits, is_candidate, keys, row_seeds, policy):
-        order, right, _ = select_slate(
+        order, right, *_ = select_slate(
             logits,
             is_candidate,
             keys,
@@ -242,7 +242,7 @@ def check_greedy(select):
     logits = tf.constant([[0.1, 0.9, 0.5, 0.9], [3.0, 2.0, 1.0, 0.0]])
     is_candidate = tf.constant([[True] * 4, [False, True, False, True]])
     keys = tf.zeros([2, 4], tf.int64)
-    order, propensities, _ = select(logits, is_candidate, keys, tf.range(2), GREEDY)
+    order, propensities, *_ = select(logits, is_candidate, keys, tf.range(2), GREEDY)
     order = np.asarray(order)
     assert order[0].tolist() == [1, 3, 2, 0]  # of equal logits the first column
     assert order[1, :2].tolist() == [1, 3] and set(order[1, 2:]) == {0, 2}
@@ -270,7 +270,7 @@ def test_greedy_checker_rejects(wrong):
 
 @pytest.mark.parametrize("policy", [GREEDY, _softmax(0.1)])
 def test_select_slate_without_candidates_shows_nothing(policy):
-    order, propensities, _ = select_slate(
+    order, propensities, *_ = select_slate(
         tf.zeros([2, 3]),
         tf.zeros([2, 3], tf.bool),
         tf.zeros([2, 3], tf.int64),

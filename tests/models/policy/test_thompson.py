@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.policy import Slate, select_slate, slate_propensities
+from models.policy import select_slate, slate_propensities
 from models.policy_settings import PolicyName, PolicySettings
 
 MEANS = np.array([0.3, -0.2, 9.0, 0.5], np.float32)
@@ -147,7 +147,7 @@ def check_errors(select, draw):
 def _scaled_errors(factor):
     def select(*args):
         slate = select_slate(*args)
-        return Slate(slate.order, slate.propensities, factor * slate.errors)
+        return slate._replace(errors=factor * slate.errors)
 
     return select
 

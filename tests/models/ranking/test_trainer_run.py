@@ -39,6 +39,7 @@ def fn_args(folder: Path, transform_uri, splits, model="fm", **config):
         transform_output=transform_uri,
         serving_model_dir=str(folder / "model" / "Format-Serving"),
         model_run_dir=str(folder / "run"),
+        base_model=None,
         custom_config={
             "catalog": transform_world.CATALOG.model_dump_json(),
             "settings": RankingSettings.model_validate(settings).model_dump_json(),

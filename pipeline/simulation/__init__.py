@@ -1,0 +1,1 @@
+"""A service whose truth is known: what a closed loop is worth, round by round."""

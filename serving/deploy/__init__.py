@@ -1,0 +1,1 @@
+"""What runs the servers in production: images, manifests, configs, a dashboard."""
