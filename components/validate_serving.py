@@ -30,7 +30,7 @@ from serving.client import (
     RecommendationClient,
     ServerUnavailableError,
 )
-from serving.contract import Cap, check_edge_case, edge_cases
+from serving.contract import Arrays, Cap, Recommend, check_edge_case, edge_cases
 from serving.errors import ServerStartError
 from serving.recorded import EXPECTED_FILE, RecordedCase, read_expected
 from serving.release_layout import models_of
@@ -243,39 +243,22 @@ def _equal(seen: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarr
 
 def _check_contract(served: ServedRelease) -> list[Check]:
     """Asks both recommenders the requests at the edges; one check per request."""
-    checks = []
-    for model in _CONTRACT_MODELS:
-        template = _template(served.cases, model)
-        if template is None:
-            continue  # `recorded requests` has failed for it
-
-        def recommend(inputs, model=model):
-            return served.client.predict(model, RECOMMEND_SIGNATURE, inputs)[0]
-
-        for case in edge_cases(template.inputs, served.item_ids, served.caps):
-            name, failure = f"{model}: {case.name}", ""
-            try:
-                check_edge_case(case, recommend)
-            except (ValueError, PredictError) as error:
-                failure = str(error)
-            checks.append(
-                Check(name, not failure, failure or "kept", "the serving contract")
-            )
-    return checks
+    return [
+        _checked(
+            f"{model}: {case.name}",
+            partial(check_edge_case, case, recommend),
+            "kept",
+            "the serving contract",
+        )
+        for model, inputs, recommend in _recommenders(served)
+        for case in edge_cases(inputs, served.item_ids, served.caps)
+    ]
 
 
 def _check_hostile(served: ServedRelease) -> list[Check]:
     """Asks both recommenders what nobody should; one check per request."""
-    checks = []
-    for model in _CONTRACT_MODELS:
-        template = _template(served.cases, model)
-        if template is None:
-            continue  # `recorded requests` has failed for it
-
-        def recommend(inputs, model=model):
-            return served.client.predict(model, RECOMMEND_SIGNATURE, inputs)[0]
-
-        inputs, items = template.inputs, served.item_ids
+    items, checks = served.item_ids, []
+    for model, inputs, recommend in _recommenders(served):
         asked: dict[str, Callable[[], None]] = {
             name: partial(check_refused, request, recommend)
             for name, request in malformed_requests(inputs).items()
@@ -285,19 +268,37 @@ def _check_hostile(served: ServedRelease) -> list[Check]:
             for case in hostile_cases(inputs, items)
         }
         asked["the largest k"] = partial(check_largest_k, inputs, items, recommend)
-        for name, ask in asked.items():
-            failure = ""
-            try:
-                ask()
-            except (ValueError, PredictError) as error:
-                failure = str(error)
-            expected = "refused, or answered within the contract"
-            checks.append(
-                Check(
-                    f"{model}: {name}", not failure, failure or "as it should", expected
-                )
-            )
+        expected = "refused, or answered within the contract"
+        checks += [
+            _checked(f"{model}: {name}", ask, "as it should", expected)
+            for name, ask in asked.items()
+        ]
     return checks
+
+
+def _recommenders(
+    served: ServedRelease,
+) -> Iterator[tuple[str, dict[str, np.ndarray], Recommend]]:
+    """Yields each recommender's name, a recorded request of it, and how to ask it."""
+    for model in _CONTRACT_MODELS:
+        template = _template(served.cases, model)
+        if template is None:
+            continue  # `recorded requests` has failed for it
+
+        def recommend(inputs: Arrays, model: str = model) -> Arrays:
+            return served.client.predict(model, RECOMMEND_SIGNATURE, inputs)[0]
+
+        yield model, template.inputs, recommend
+
+
+def _checked(name: str, ask: Callable[[], None], kept: str, expected: str) -> Check:
+    """Reports whether a request was answered without an objection."""
+    failure = ""
+    try:
+        ask()
+    except (ValueError, PredictError) as error:
+        failure = str(error)
+    return Check(name, not failure, failure or kept, expected)
 
 
 def _check_latency(served: ServedRelease) -> list[Check]:

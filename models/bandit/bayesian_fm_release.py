@@ -11,7 +11,12 @@ import tensorflow as tf
 from pydantic import BaseModel, ConfigDict
 
 from models.bandit.bayesian_fm import BayesianFM
-from models.continuation import ContinuationError
+from models.continuation import (
+    MEND,
+    ContinuationError,
+    check_settings,
+    check_unseen,
+)
 from models.ranking.settings import RankingSettings
 from models.retrieval.warm_start import grown_rows
 
@@ -22,7 +27,7 @@ _RECORD = "posterior.json"
 _FREE_SETTINGS = frozenset(
     {"forgetting", "newton_steps", "solver_steps", "initial_deviation"}
 )
-_MEND = "train anew with `--from-scratch`"
+_KNOWN = "the posterior to continue from"
 
 
 class PosteriorRecord(BaseModel):
@@ -73,20 +78,8 @@ def check_continuable(
         ContinuationError: naming the first setting that stands against it, or that the
             release has learnt from rows at `until` or after.
     """
-    declared = settings_of(settings)
-    for name in sorted({*declared, *record.settings}):
-        now, before = (known.get(name) for known in (declared, record.settings))
-        if now != before:
-            raise ContinuationError(
-                f"{name}: {now}, but the posterior to continue from was learnt with "
-                f"{before}. Set it back, or {_MEND}."
-            )
-    if record.trained_through >= until:
-        raise ContinuationError(
-            f"the posterior to continue from has learnt from rows up to "
-            f"{record.trained_through} (ms), and the span to run begins at {until}: it "
-            f"would be tested on what it knows. Run a later span, or {_MEND}."
-        )
+    check_settings(settings_of(settings), record.settings, f"{_KNOWN} was learnt")
+    check_unseen(record.trained_through, until, _KNOWN, "rows")
 
 
 def restore(model_dir: Path, ranker: BayesianFM) -> None:
@@ -104,8 +97,8 @@ def restore(model_dir: Path, ranker: BayesianFM) -> None:
     if record is None or list(record.field_rows) != list(ranker.field_rows):
         before = list(record.field_rows) if record else "none"
         raise ContinuationError(
-            f"the posterior to continue from should have the fields "
-            f"{list(ranker.field_rows)}. Received: {before}; {_MEND}."
+            f"{_KNOWN} should have the fields "
+            f"{list(ranker.field_rows)}. Received: {before}; {MEND}."
         )
     known = tf.saved_model.load(str(model_dir)).model
     sizes = [list(rows.values()) for rows in (record.field_rows, ranker.field_rows)]

@@ -12,7 +12,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from models.continuation import ContinuationError
+from models.continuation import (
+    MEND,
+    ContinuationError,
+    check_settings,
+    check_unseen,
+)
 from models.retrieval.checkpoint import (
     CHECKPOINT,
     StoredState,
@@ -51,7 +56,7 @@ FREE_SETTINGS = frozenset(
     }
 )
 _SPAN_STARTS = "span_starts.json"
-_MEND = "train anew with `--from-scratch`"
+_KNOWN = "the release to continue from"
 
 
 def check_continuable(
@@ -70,26 +75,19 @@ def check_continuable(
             release has learnt from events at `until` or after.
     """
     record = read_record(checkpoint)
-    for name in sorted({*settings, *record.settings} - FREE_SETTINGS):
-        now, before = (known.get(name) for known in (settings, record.settings))
-        if now != before:
-            raise ContinuationError(
-                f"retrieval.{name}: {now}, but the release to continue from was trained "
-                f"with {before}. Set it back, or {_MEND}."
-            )
+    now, before = (
+        {f"retrieval.{name}": one[name] for name in one if name not in FREE_SETTINGS}
+        for one in (settings, record.settings)
+    )
+    check_settings(now, before, f"{_KNOWN} was trained")
     declared = catalog.model_dump(mode="json")
     for name in sorted({*declared, *record.catalog}):
         now, before = (known.get(name) for known in (declared, record.catalog))
         if now != before:
             raise ContinuationError(
-                f"features.{name}: {_difference(now, before)}. Set it back, or {_MEND}."
+                f"features.{name}: {_difference(now, before)}. Set it back, or {MEND}."
             )
-    if record.trained_through >= until:
-        raise ContinuationError(
-            f"the release to continue from has learnt from events up to "
-            f"{record.trained_through} (ms), and the span to run begins at {until}: it "
-            f"would be tested on what it knows. Run a later span, or {_MEND}."
-        )
+    check_unseen(record.trained_through, until, _KNOWN, "events")
 
 
 def _difference(now: object, before: object) -> str:
@@ -146,7 +144,7 @@ def restore(checkpoint: Path, model: TwoTower) -> None:
     if before != now:
         raise ContinuationError(
             "the release to continue from has other weights; another version of Tandem "
-            f"trained it. Stay with that version, or {_MEND}."
+            f"trained it. Stay with that version, or {MEND}."
         )
     tables = {
         id(layer.table): (name, layer)
@@ -192,7 +190,7 @@ def grown_rows(
     if len(now) != len(before) or shrunk:
         raise ContinuationError(
             f"fields of {now} ids cannot hold those of {before} ids: a vocabulary has "
-            f"lost values since the release to continue from. Mend it, or {_MEND}."
+            f"lost values since the release to continue from. Mend it, or {MEND}."
         )
     rows = fresh.copy()
     old_begin = new_begin = 0
@@ -208,6 +206,6 @@ def _assign(variable: tf.Variable, values: np.ndarray) -> None:
         raise ContinuationError(
             f"`{variable.name}` has the shape {tuple(values.shape)} in the release to "
             f"continue from, and {tuple(variable.shape)} here. Another version of "
-            f"Tandem trained it: stay with that version, or {_MEND}."
+            f"Tandem trained it: stay with that version, or {MEND}."
         )
     variable.assign(values)

@@ -185,17 +185,22 @@ def test_served_model_holds_no_slots_and_no_estimates(spans):
     assert not [name for name in served if "optimizer" in name or "frequency" in name]
 
 
-def test_without_a_release_the_graph_is_the_analysed_one(spans, tmp_path):
-    nothing = continue_release(
-        None,
+def continued(release, spans, folder, until=1000, ranking=None):
+    return continue_release(
+        release,
         spans.analysed,
-        tmp_path / "graph",
-        tmp_path / "base",
+        folder / "graph",
+        folder / "base",
         SETTINGS,
         CATALOG,
         [0],
-        1000,
+        until,
+        ranking,
     )
+
+
+def test_without_a_release_the_graph_is_the_analysed_one(spans, tmp_path):
+    nothing = continued(None, spans, tmp_path)
     assert nothing is None
     assert find_checkpoint(str(tmp_path / "base")) is None
     assets = "transform_fn/assets/item_id"
@@ -206,16 +211,7 @@ def test_without_a_release_the_graph_is_the_analysed_one(spans, tmp_path):
 
 def test_release_that_knows_the_span_cannot_be_continued(spans, tmp_path):
     with pytest.raises(ContinuationError, match="it would be tested on what it knows"):
-        continue_release(
-            spans.second,
-            spans.analysed,
-            tmp_path / "graph",
-            tmp_path / "base",
-            SETTINGS,
-            CATALOG,
-            [0],
-            900,
-        )
+        continued(spans.second, spans, tmp_path, 900)
     assert not (tmp_path / "graph").exists()
 
 
@@ -253,19 +249,9 @@ def first_row(record, field):
 
 def test_a_ranker_that_is_trained_anew_gets_no_base(spans, tmp_path):
     for number, ranking in enumerate([None, RankingSettings(), RANKING]):
-        base = tmp_path / f"base{number}"
-        continue_release(
-            spans.first,
-            spans.analysed,
-            tmp_path / f"graph{number}",
-            base,
-            SETTINGS,
-            CATALOG,
-            [0],
-            1000,
-            ranking,
-        )
-        assert (base / "ranking").exists() == (ranking is RANKING)
+        folder = tmp_path / str(number)
+        continued(spans.first, spans, folder, ranking=ranking)
+        assert (folder / "base" / "ranking").exists() == (ranking is RANKING)
 
 
 def test_ranker_that_cannot_be_continued_stops_the_run_before_it_trains(
@@ -273,16 +259,11 @@ def test_ranker_that_cannot_be_continued_stops_the_run_before_it_trains(
 ):
     section = RANKING.bayesian_fm.model_copy(update={"embedding_dim": 5})
     with pytest.raises(ContinuationError, match="embedding_dim: 5, but the posterior"):
-        continue_release(
+        continued(
             spans.first,
-            spans.analysed,
-            tmp_path / "graph",
-            tmp_path / "base",
-            SETTINGS,
-            CATALOG,
-            [0],
-            1000,
-            RANKING.model_copy(update={"bayesian_fm": section}),
+            spans,
+            tmp_path,
+            ranking=RANKING.model_copy(update={"bayesian_fm": section}),
         )
     assert not (tmp_path / "graph").exists()
 
