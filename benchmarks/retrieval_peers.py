@@ -9,7 +9,7 @@ the first race; the others take what was best there for learning, and try the re
 to learn, and how to read a history. A contender's outcome is kept in a
 folder under the temporary one, so a run that was ended goes on where it was; what was made
 of other sources is not used again. `--kept` runs nobody: it reports the outcomes that are
-kept, and which are missing. `--quick` has the smaller log as it is, small grids and
+kept, and which are missing; a race of which none is kept stays as it is on file. `--quick` has the smaller log as it is, small grids and
 no SASRec, which takes too long.
 """
 
@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.command_line import finish, parser_of, say
 from benchmarks.log_order import fetched_in_log_order
 from benchmarks.plot import Plot
-from benchmarks.result import Result, versions_of
+from benchmarks.result import RESULTS, Result, read_result, versions_of
 from benchmarks.retrieval_baselines import Ease, ItemKnn, Popularity, RecentPopularity
 from benchmarks.retrieval_contest import Contender, Outcome, Setting, compete, grid
 from benchmarks.retrieval_data import Sizes, read_contest
@@ -285,6 +285,21 @@ def plot(outcomes: dict[str, Outcome], race: str) -> Plot:
     )
 
 
+def on_file(race: str, folder: Path = RESULTS) -> dict[str, dict]:
+    """Returns the parts of the committed result that are of one race; empty without one."""
+    if not (folder / "retrieval_peers.json").exists():
+        return {"figures": {}, "intervals": {}, "data": {}, "plots": {}}
+    result = read_result("retrieval_peers", folder)
+    end = f"_{race}"
+    plots = {one["name"]: one for one in result.data["plots"]}
+    return {
+        "figures": {k: v for k, v in result.figures.items() if k.endswith(end)},
+        "intervals": {k: v for k, v in result.intervals.items() if k.endswith(end)},
+        "data": {k: v for k, v in result.data.items() if k == race},
+        "plots": {k: v for k, v in plots.items() if k == f"recall{end}"},
+    }
+
+
 def main() -> int:
     """Runs the benchmark as the command line says."""
     parser = parser_of("retrieval_peers", __doc__)
@@ -295,7 +310,7 @@ def main() -> int:
     begin = time.monotonic()
     folder = Path(tempfile.gettempdir()) / "tandem-bench-retrieval-peers"
     folder.mkdir(exist_ok=True)
-    values, intervals, data, plots = {}, {}, {}, []
+    parts: list[dict[str, dict]] = []
     learning: dict[str, Setting] = {}
     for race in RACES[:1] if arguments.quick else RACES:
         bench = Bench(
@@ -308,15 +323,15 @@ def main() -> int:
             if name in outcomes
         }
         if TANDEM not in outcomes:
-            say(f"{race}: {TANDEM} has no kept outcome; the race is left out")
+            say(
+                f"{race}: {TANDEM} has no kept outcome; the race stays as it is on file"
+            )
+            parts.append(on_file(race))
             continue
         users = bench.contest.users[bench.contest.test_rows]
-        for total, part in zip(
-            (values, intervals), figures(outcomes, users, race), strict=True
-        ):
-            total.update(part)
-        plots.append(plot(outcomes, race).model_dump())
-        data[race] = {
+        values, intervals = figures(outcomes, users, race)
+        drawn = plot(outcomes, race)
+        about = {
             "events": len(bench.contest.items),
             "catalogue": len(bench.contest.item_ids),
             "test_events": len(bench.contest.test_rows),
@@ -332,21 +347,33 @@ def main() -> int:
                 for name, outcome in outcomes.items()
             },
         }
+        parts.append(
+            {
+                "figures": values,
+                "intervals": intervals,
+                "data": {race: about},
+                "plots": {drawn.name: drawn.model_dump()},
+            }
+        )
+    whole = {
+        name: {key: value for part in parts for key, value in part[name].items()}
+        for name in ("figures", "intervals", "data", "plots")
+    }
     pins = dict(pin.split("==") for _, pins in PEERS.values() for pin in pins)
     result = Result(
         name="retrieval_peers",
-        figures=values,
-        intervals=intervals,
+        figures=whole["figures"],
+        intervals=whole["intervals"],
         versions={
             "python": platform.python_version(),
             **versions_of("tensorflow", "tensorflow-recommenders", "numpy", "scipy"),
             **pins,
         },
         data={
-            **data,
+            **whole["data"],
             "seed": arguments.seed,
             "quick": arguments.quick,
-            "plots": plots,
+            "plots": list(whole["plots"].values()),
         },
         seconds=time.monotonic() - begin,
     )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks import retrieval_peers
+from benchmarks.result import Result, write_result
 from benchmarks.retrieval_contest import Outcome
-from benchmarks.retrieval_peers import Bench, figures, plot
+from benchmarks.retrieval_peers import Bench, figures, on_file, plot
 from benchmarks.targets import RETRIEVAL_PEERS
 from tests.benchmarks.retrieval_world import small_contest
 
@@ -62,6 +63,53 @@ def test_figures():
 def test_checker_rejects_wrong_figures(wrong):
     with pytest.raises(AssertionError):
         check_figures(wrong)
+
+
+def check_on_file(function, folder):
+    facts = {"contenders": {}}
+    names = ("1m", "1m_in_log_order")
+    result = Result(
+        name="retrieval_peers",
+        figures={f"recall@10_tandem_{name}": 0.5 for name in names},
+        intervals={f"recall@10_tandem_{name}": (0.4, 0.6) for name in names},
+        versions={},
+        data={
+            **dict.fromkeys(names, facts),
+            "seed": 0,
+            "plots": [{"name": f"recall_{name}"} for name in names],
+        },
+        seconds=1.0,
+    )
+    write_result(result, folder)
+    for name in names:
+        key = f"recall@10_tandem_{name}"
+        assert function(name, folder) == {
+            "figures": {key: 0.5},
+            "intervals": {key: (0.4, 0.6)},
+            "data": {name: facts},
+            "plots": {f"recall_{name}": {"name": f"recall_{name}"}},
+        }
+
+
+def test_race_of_which_nothing_is_kept_stays_as_it_is_on_file(tmp_path):
+    check_on_file(on_file, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda race, folder: on_file(race.split("_")[0], folder),
+        lambda race, folder: {**on_file(race, folder), "intervals": {}},
+    ],
+    ids=["takes the shorter name", "loses the intervals"],
+)
+def test_checker_rejects_what_is_not_of_the_race(wrong, tmp_path):
+    with pytest.raises(AssertionError):
+        check_on_file(wrong, tmp_path)
+
+
+def test_without_a_file_nothing_stays(tmp_path):
+    assert not any(on_file("1m", tmp_path).values())
 
 
 def test_differences_are_paired():
