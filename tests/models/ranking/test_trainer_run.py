@@ -1,5 +1,8 @@
 """The ranking trainer as TFX calls it, from ingested rows to a loaded SavedModel."""
 
+import json
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -48,12 +51,40 @@ def fn_args(folder: Path, transform_uri, splits, model="fm", **config):
     )
 
 
+TRAIN = """
+import json, sys, types
+from models.ranking.trainer import run_fn
+for arguments in json.load(sys.stdin):
+    run_fn(types.SimpleNamespace(**arguments))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, transform_uri, splits):
+    """Returns what the trainer was told of each model, all trained in one process.
+
+    It is one of their own: the graphs of so many trainings would stay in a test process
+    that holds much already, and such a one has died in the middle of them.
+    """
+    told = {
+        model: fn_args(
+            tmp_path_factory.mktemp(model.value), transform_uri, splits, model.value
+        )
+        for model in Model
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", TRAIN],
+        input=json.dumps([vars(arguments) for arguments in told.values()]),
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr[-4000:]
+    return told
+
+
 @pytest.mark.parametrize("model", Model, ids=lambda model: model.value)
-def test_run_fn_saves_what_the_later_stages_call(
-    model, transform_uri, splits, tmp_path
-):
-    arguments = fn_args(tmp_path, transform_uri, splits, model)
-    run_fn(arguments)
+def test_run_fn_saves_what_the_later_stages_call(model, transform_uri, trained):
+    arguments = trained[model]
     loaded = tf.saved_model.load(arguments.serving_model_dir)
     logits = loaded.signatures["logits"](SERIALIZED)["logits"].numpy()
     scores = loaded.signatures["serving_default"](SERIALIZED)["scores"].numpy()
@@ -69,8 +100,9 @@ def test_run_fn_saves_what_the_later_stages_call(
     many = loaded.score_candidates(query, candidates).numpy()
     assert many.shape == (len(RECORDS), 2)
     np.testing.assert_allclose(many[:, 0], logits, rtol=1e-4, atol=1e-5)
-    assert (tmp_path / "run" / "train").is_dir()
-    assert not (tmp_path / "model" / "checkpoints").exists()
+    assert (Path(arguments.model_run_dir) / "train").is_dir()
+    checkpoints = Path(arguments.serving_model_dir).parent / "checkpoints"
+    assert not checkpoints.exists()
 
 
 class Killed(Exception):
