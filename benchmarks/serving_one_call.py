@@ -16,12 +16,12 @@ a cost of the two calls. `cpu_ratio` is of users per second of the server's CPU 
 import dataclasses
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.child import Child
 from benchmarks.command_line import finish, say
 from benchmarks.measure import cpu_seconds_of
 from benchmarks.result import Result, medians, spreads, versions_of
@@ -37,7 +37,6 @@ from serving.release_layout import PARTS
 from serving.release_tables import latest_release
 from serving.server_process import ServerProcess
 
-ROOT = Path(__file__).parents[1]
 CONCURRENCY, BATCHES = (1, 8, 32), (1, 16)
 MODELS = {"one": "recommender", "two": "retrieval"}
 USERS = 160
@@ -113,34 +112,16 @@ def write_all(target: str, source: Path, folder: Path) -> None:
     write_messages(folder / "items", item_examples(release.directory))
 
 
-class Client:
+class Client(Child):
     """The client as a process of its own."""
 
     def __init__(self, target: str, folder: Path):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.serving_two_calls", target, str(folder)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("serving_two_calls", target, folder)
 
     def ask(self, way: str, batch: int, concurrent: int, requests: int) -> list[float]:
         """Returns the ms of each request."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{way} {batch} {concurrent} {requests}\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError("the client ended; what it said stands above")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self.tell(way, batch, concurrent, requests)
+        return json.loads(self.hear())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,6 @@ single requests one after the other, by the clock.
 import dataclasses
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.child import Child
 from benchmarks.command_line import finish, say
 from benchmarks.measure import cpu_seconds_of
 from benchmarks.result import Result, versions_of
@@ -36,7 +36,6 @@ from serving.model_config import read_served_models
 from serving.release_tables import ReleaseTables, latest_release
 from serving.server_process import ServerProcess
 
-ROOT = Path(__file__).parents[1]
 MODEL, SIGNATURE = "recommender", "serving_default"
 BATCH, CONCURRENT = 16, 32
 BATCHING = (
@@ -113,7 +112,7 @@ def median_ms(call: Callable[[int], object], number: int) -> float:
     return statistics.median(taken)
 
 
-class Load:
+class Load(Child):
     """A client process that sends what it is told to.
 
     Args:
@@ -122,27 +121,12 @@ class Load:
     """
 
     def __init__(self, target: str, file: Path):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.serving_load", target, str(file)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("serving_load", target, file)
 
     def send(self, requests: int, concurrent: int) -> float:
         """Sends requests, and returns their median time in ms once all are answered."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{requests} {concurrent}\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self.tell(requests, concurrent)
+        return float(self.hear())
 
 
 def served_per_cpu_s(

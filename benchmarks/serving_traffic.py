@@ -10,19 +10,17 @@ is not asked less and judged by that. Needs no TensorFlow.
 import asyncio
 import dataclasses
 import json
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Self
 
 import grpc
 
+from benchmarks.child import Child
 from benchmarks.serving_load import PREDICT, read_messages
 
-ROOT = Path(__file__).parents[1]
 DEADLINE_S = 10.0
 
 
@@ -103,7 +101,7 @@ async def _serve_lines(target: str, file: Path, rate: float) -> None:
             print(json.dumps(dataclasses.asdict(await sending)), flush=True)
 
 
-class Traffic:
+class Traffic(Child):
     """The client as a process of its own.
 
     Args:
@@ -113,45 +111,22 @@ class Traffic:
     """
 
     def __init__(self, target: str, file: Path, rate: float):
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "benchmarks.serving_traffic"),
-                *(target, str(file), str(rate)),
-            ],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("serving_traffic", target, file, rate)
 
     def begin(self) -> None:
         """Starts sending."""
-        self._tell("begin")
+        self.tell("begin")
 
     def end(self) -> Answers:
         """Stops sending; returns what became of it."""
-        self._tell("end")
-        assert self._process.stdout is not None
-        return Answers(**json.loads(self._process.stdout.readline()))
+        self.tell("end")
+        return Answers(**json.loads(self.hear()))
 
     def over(self, seconds: float) -> Answers:
         """Sends for so long."""
         self.begin()
         time.sleep(seconds)
         return self.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
-
-    def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
 
 
 if __name__ == "__main__":
